@@ -1,0 +1,1 @@
+"""Clock, ids, bounds, errors and the secret box. Knows nothing of mail."""

@@ -1,0 +1,1 @@
+"""Settings (one schema) and the data that ships with Mailfleet: bounce rules, providers."""

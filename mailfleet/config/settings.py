@@ -1,0 +1,266 @@
+"""The one settings schema. The example file, the reference page, validation and (later) the form all come from it.
+
+Order, weakest first: the defaults here, ``mailfleet.toml``, environment variables ``MAILFLEET_SECTION__KEY``, command-line
+flags. Unknown keys are refused, so a setting that validates is a setting that does something.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mailfleet.base.errors import ConfigError
+
+
+def _listen_address(value: str) -> str:
+    """Check ``host:port``; empty means: do not listen."""
+    if value:
+        split_host_port(value)
+    return value
+
+
+def split_host_port(value: str) -> tuple[str, int]:
+    """``127.0.0.1:8025`` or ``[::1]:8025`` to its parts. Raises ``ValueError``."""
+    host, colon, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("write it as host:port, for example 127.0.0.1:8025 or [::1]:8025")
+    return host, int(port)
+
+
+def _ip_or_empty(value: str) -> str:
+    if value:
+        ipaddress.ip_address(value)
+    return value
+
+
+Listen = Annotated[str, AfterValidator(_listen_address)]
+IpAddress = Annotated[str, AfterValidator(_ip_or_empty)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(_Section):
+    """The node as a whole."""
+
+    hostname: str = Field(
+        "", description="This machine's public host name; empty takes the system's. Used in EHLO, Received and DSNs."
+    )
+    http_listen: Listen = Field(
+        "127.0.0.1:8025", description="Where the API and the control room answer. Port 0 takes a free one."
+    )
+    log_level: str = Field(
+        "info", pattern="^(debug|info|warning|error)$", description="Least severe level that is logged."
+    )
+    min_free_disk_mb: int = Field(200, ge=0, description="Below this much free disk new mail is answered 451 or 429.")
+
+
+class Submission(_Section):
+    """SMTP in, from your own applications (RFC 6409)."""
+
+    listen: Listen = Field(
+        "127.0.0.1:2587", description="Submission with STARTTLS. Port 0 takes a free one, empty listens nowhere."
+    )
+    tls_listen: Listen = Field(
+        "", description="Submission with implicit TLS (RFC 8314), port 465 in production; empty listens nowhere."
+    )
+    tls_cert: str = Field(
+        "", description="PEM file with the certificate chain; empty makes a self-signed one in the data folder."
+    )
+    tls_key: str = Field("", description="PEM file with the private key of tls_cert.")
+    auth_without_tls_on_loopback: bool = Field(
+        False, description="Let clients on this machine log in without TLS. On in the sandbox."
+    )
+    max_message_bytes: int = Field(52_428_800, ge=1024, description="Largest message taken, announced by SIZE. Bytes.")
+    max_recipients: int = Field(
+        1000, ge=1, description="Most recipients in one transaction; RFC 5321 asks for at least 100."
+    )
+    max_connections: int = Field(1000, ge=1, description="Most open connections; one more is answered 421.")
+    max_connections_per_ip: int = Field(100, ge=1, description="Most open connections from one address.")
+    max_buffered_mb: int = Field(
+        256, ge=1, description="Message bytes held in memory over all connections; above it DATA is answered 451."
+    )
+    idle_timeout_s: float = Field(
+        300, gt=0, description="A client that sends no command for this long is answered 421 (RFC 5321 4.5.3.2.7)."
+    )
+    message_timeout_s: float = Field(
+        600, gt=0, description="Longest time one message may take to arrive, however steadily it drips."
+    )
+    max_errors: int = Field(20, ge=1, description="After this many refused commands the connection is closed with 421.")
+
+
+class Dns(_Section):
+    """How names are resolved."""
+
+    nameservers: list[str] = Field(
+        [], description='Resolvers as "address" or "address:port"; empty takes the system\'s.'
+    )
+    timeout_s: float = Field(
+        5, gt=0, description="Wait for one resolver's answer. Each question is asked up to three times."
+    )
+
+
+class Delivery(_Section):
+    """SMTP out."""
+
+    workers: int = Field(0, ge=0, le=64, description="Delivery processes; 0 means one per core.")
+    remote_port: int = Field(
+        25, ge=1, le=65535, description="Port of every mail host. Other than 25 only in test networks."
+    )
+    source_ipv4: IpAddress = Field("", description="Local IPv4 address to send from; empty lets the system choose.")
+    source_ipv6: IpAddress = Field("", description="Local IPv6 address to send from; empty lets the system choose.")
+    ipv6: bool = Field(True, description="Use IPv6 addresses of mail hosts too.")
+    ehlo_name: str = Field(
+        "", description="Name said in EHLO; empty takes server.hostname. Must agree with the PTR record."
+    )
+    loopback_only: bool = Field(
+        False, description="Refuse to connect anywhere but this machine. Always on in the sandbox."
+    )
+    connections_per_site: int = Field(
+        10, ge=1, description="Most connections at once to one site, per delivery process that owns it."
+    )
+    messages_per_connection: int = Field(
+        100, ge=1, description="After this many messages a connection is closed and a new one opened."
+    )
+    idle_connection_s: float = Field(5, ge=0, description="An idle connection is kept this long for the next message.")
+    connect_timeout_s: float = Field(30, gt=0, description="TCP connect.")
+    greeting_timeout_s: float = Field(300, gt=0, description="Initial 220 (RFC 5321 4.5.3.2.1).")
+    command_timeout_s: float = Field(300, gt=0, description="EHLO, MAIL, RCPT (RFC 5321 4.5.3.2.2 and .3).")
+    data_timeout_s: float = Field(
+        180, gt=0, description="DATA initiation and each block sent (RFC 5321 4.5.3.2.4 and .5)."
+    )
+    final_timeout_s: float = Field(600, gt=0, description="Reply after the final dot (RFC 5321 4.5.3.2.6).")
+    lease_s: float = Field(
+        60,
+        gt=1,
+        description="A delivery process that gives no sign of life for this long loses its claims to the others.",
+    )
+    time_scale: float = Field(
+        1,
+        ge=1,
+        description="Divides every retry delay and expiry. 1 outside tests; the sandbox uses sandbox.time_scale.",
+    )
+
+
+class RetrySchedule(_Section):
+    """When a deferred delivery is tried again."""
+
+    first_delay_s: float = Field(gt=0, description="Wait after the first deferral. Doubled after each further one.")
+    max_delay_s: float = Field(gt=0, description="Longest wait between two attempts.")
+    expire_after_s: float = Field(gt=0, description="Counted from acceptance (or send_at); then the delivery expires.")
+    delay_dsn_after_s: float = Field(
+        gt=0, description="When a delay DSN is owed, if the submitter asked for one (RFC 3461 NOTIFY=DELAY)."
+    )
+
+
+class Retry(_Section):
+    """Backoff by kind of stream. Every delay is spread by up to a fifth either way."""
+
+    transactional: RetrySchedule = RetrySchedule(
+        first_delay_s=60, max_delay_s=3600, expire_after_s=2 * 86400, delay_dsn_after_s=4 * 3600
+    )
+    bulk: RetrySchedule = RetrySchedule(
+        first_delay_s=300, max_delay_s=4 * 3600, expire_after_s=86400, delay_dsn_after_s=86400
+    )
+
+
+class Sandbox(_Section):
+    """Simulated mailbox providers on loopback (``serve --sandbox``)."""
+
+    enabled: bool = Field(False, description="Route every delivery to simulated providers and nothing else.")
+    seed: int = Field(1, description="Decides who is unknown, full, greylisted: the same seed gives the same outcomes.")
+    time_scale: float = Field(
+        1440, ge=1, description="How much faster retry time runs; at 1440 a day of retries takes a minute."
+    )
+    smtp_port: int = Field(2600, ge=1, le=65535, description="Port on which the simulated providers answer.")
+    dns_port: int = Field(5354, ge=1, le=65535, description="Port of the sandbox's DNS server.")
+    address_base: str = Field("127.0.10.0", description="The providers take loopback addresses from here upwards.")
+    keep_mail_mb: int = Field(
+        2048, ge=1, description="Disk for accepted mail; above it the oldest can no longer be read back."
+    )
+
+
+class Settings(BaseSettings):
+    """All settings. Build it with ``load``."""
+
+    model_config = SettingsConfigDict(env_prefix="MAILFLEET_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    data: Path = Field(
+        Path("data"), description="The one folder that holds everything: database, keys, journals, logs."
+    )
+    server: Server = Server()
+    submission: Submission = Submission()
+    dns: Dns = Dns()
+    delivery: Delivery = Delivery()
+    retry: Retry = Retry()
+    sandbox: Sandbox = Sandbox()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over file: ``load`` passes the file as init arguments."""
+        return (env_settings, init_settings)
+
+    @property
+    def time_scale(self) -> float:
+        """The scale in force for retry delays and expiry."""
+        return self.sandbox.time_scale if self.sandbox.enabled else self.delivery.time_scale
+
+
+def load(config: Path | None = None, *, data: Path | None = None, sandbox: bool = False) -> Settings:
+    """Read settings. ``config`` must exist when given; else ``./mailfleet.toml``, then ``DATA/mailfleet.toml`` are taken if there.
+
+    Raises ``ConfigError`` naming the setting and what it may be.
+    """
+    values: dict[str, Any] = {}
+    path = config or _first_existing(Path("mailfleet.toml"), (data or Path("data")) / "mailfleet.toml")
+    if path is not None:
+        try:
+            values = tomllib.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(
+                "there is no such file", where=str(path), mend="check the path given to --config"
+            ) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"not valid TOML: {error}", where=str(path), mend="see docs/reference/mailfleet.example.toml"
+            ) from None
+    if sandbox:
+        values["sandbox"] = {**values.get("sandbox", {}), "enabled": True}
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        mend = (
+            "remove it or correct its spelling"
+            if first["type"] == "extra_forbidden"
+            else f"you gave {first['input']!r}"
+        )
+        raise ConfigError(first["msg"], where=f"{path or 'environment'}: {name}", mend=mend) from None
+    if data is not None:
+        settings = settings.model_copy(update={"data": data})
+    return settings
+
+
+def _first_existing(*paths: Path) -> Path | None:
+    return next((path for path in paths if path.exists()), None)
+
+
+def worker_count(settings: Settings) -> int:
+    """How many delivery processes run."""
+    return settings.delivery.workers or os.cpu_count() or 1

@@ -1,0 +1,234 @@
+"""What the engine answers: the same shapes in the API, the CLI's ``--json`` and the pages. Instants are RFC 3339 in UTC."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DeliveryState = Literal["queued", "leased", "delivered", "bounced", "expired", "cancelled", "suppressed", "paused"]
+CampaignState = Literal["loading", "scheduled", "sending", "paused", "cancelled", "finished"]
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ProblemView(_View):
+    """One thing wrong with one record."""
+
+    line: int = Field(
+        description="1-based physical line of the list (record number for JSON); 0 is the input as a whole."
+    )
+    code: str
+    what: str
+    mend: str = ""
+    field: str = ""
+    value: str = ""
+
+
+class RecipientRef(_View):
+    """One delivery made from a message."""
+
+    delivery: str
+    recipient: str
+    state: DeliveryState
+    reason: str = ""
+
+
+class MessageAccepted(_View):
+    """202: the commit is on disk."""
+
+    message: str = Field(description="Public id of the content.")
+    message_id: str = Field(description="The Message-ID header field, with angle brackets.")
+    deliveries: list[RecipientRef]
+
+
+class CampaignView(_View):
+    """A campaign and its progress."""
+
+    campaign: str
+    name: str
+    state: CampaignState
+    stream: str
+    sender: str
+    subject: str
+    created_at: str
+    send_at: str | None
+    finished_at: str | None
+    rows: int = Field(description="Recipient rows read, blank lines not counted.")
+    invalid: int
+    duplicates: int
+    recipients: int = Field(
+        description="Deliveries made: rows minus invalid minus duplicates; suppressed ones are among them."
+    )
+    suppressed: int
+    queued: int
+    deferred: int = Field(description="Of queued: those that were tried and will be tried again.")
+    leased: int
+    delivered: int
+    bounced: int
+    expired: int
+    cancelled: int
+    pending: int = Field(description="queued + leased.")
+    seconds: float = Field(description="From start (or send_at) to the last outcome, or to now.")
+    pause_reason: str = ""
+
+
+class CampaignAccepted(_View):
+    """The answer to a campaign upload."""
+
+    campaign: CampaignView | None = Field(description="Absent for a dry run and when the list was refused.")
+    rows: int
+    invalid: int
+    duplicates: int
+    suppressed: int
+    problems: list[ProblemView] = Field(
+        description="At most 10,000, in order of line; problem_count has the true number."
+    )
+    problem_count: int
+    warnings: list[ProblemView] = []
+    previews: list[str] = Field([], description="Whole messages, as text, when previews were asked for.")
+
+
+class EventView(_View):
+    """One thing that happened."""
+
+    id: int = Field(description="Cursor: ascending, unique.")
+    at: str
+    kind: str
+    delivery: str | None = None
+    campaign: str | None = None
+    recipient: str | None = None
+    data: dict[str, Any] = {}
+
+
+class DeliveryView(_View):
+    """A delivery as it stands."""
+
+    delivery: str
+    message_id: str
+    recipient: str
+    campaign: str | None
+    stream: str
+    state: DeliveryState
+    attempts: int
+    created_at: str
+    due_at: str | None
+    expires_at: str
+    provider: str | None
+    site: str | None
+    bounce_class: str | None
+    reason: str = Field("", description="The last outcome in words: the remote's own where there is one.")
+
+
+class Trace(_View):
+    """One message's whole story."""
+
+    delivery: DeliveryView
+    events: list[EventView]
+
+
+class QueueRow(_View):
+    """Backlog of one site."""
+
+    provider: str
+    site: str
+    queued: int
+    deferred: int
+    leased: int
+    oldest_age_s: float
+    next_due_in_s: float | None
+    reasons: dict[str, int] = Field(description="Bounce class of the last deferral -> deliveries.")
+
+
+class QueueView(_View):
+    """The whole backlog."""
+
+    queued: int
+    deferred: int
+    leased: int
+    sites: list[QueueRow]
+
+
+class DnsRecordView(_View):
+    """A record to publish."""
+
+    name: str
+    type: str
+    value: str
+    purpose: str
+
+
+class DomainView(_View):
+    """A sending domain."""
+
+    domain: str
+    return_path_host: str
+    selectors: list[str]
+    records: list[DnsRecordView]
+    created_at: str
+
+
+class CredentialView(_View):
+    """An SMTP login; ``password`` only in the answer that makes it."""
+
+    credential: str
+    username: str
+    stream: str
+    allowed_domains: list[str]
+    created_at: str
+    password: str | None = None
+
+
+class TokenView(_View):
+    """An API token; ``secret`` only in the answer that makes it."""
+
+    token: str
+    name: str
+    scopes: list[str]
+    created_at: str
+    secret: str | None = None
+
+
+class SuppressionView(_View):
+    """An address that must not be mailed."""
+
+    address: str
+    stream: str | None = Field(description="None means the whole tenant.")
+    reason: str
+    evidence: str
+    origin: str
+    created_at: str
+
+
+class Page(_View):
+    """A page of a listing: pass ``next`` as ``after`` for the following one; None at the end."""
+
+    next: str | None = None
+
+
+class EventPage(Page):
+    items: list[EventView]
+
+
+class DeliveryPage(Page):
+    items: list[DeliveryView]
+
+
+class CampaignPage(Page):
+    items: list[CampaignView]
+
+
+class SuppressionPage(Page):
+    items: list[SuppressionView]
+
+
+class Health(_View):
+    """Readiness: ``ok`` is false when new mail would be refused; ``reason`` says why."""
+
+    ok: bool
+    reason: str = ""
+    sandbox: bool
+    time_scale: float
+    version: str

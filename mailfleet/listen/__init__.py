@@ -1,0 +1,1 @@
+"""Entrances: SMTP submission and the HTTP API. They write only through ``engine``."""

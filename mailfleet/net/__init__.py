@@ -1,0 +1,1 @@
+"""The only sockets: resolver, SMTP client and server drivers, TLS."""

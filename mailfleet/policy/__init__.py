@@ -1,0 +1,1 @@
+"""Decisions, pure: (state, now) -> verdict. Classification, retry, lifecycle, suppression. No I/O, no clock."""

@@ -1,0 +1,1 @@
+"""Simulated mailbox providers and their DNS, on loopback only."""

@@ -1,0 +1,1 @@
+"""The only SQL: schema, migrations, queue, events, one module per aggregate."""

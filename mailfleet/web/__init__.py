@@ -1,0 +1,1 @@
+"""The control room: thin views, templates and static files."""
