@@ -37,15 +37,13 @@ class DeliveryState(IntEnum):
         return self in _FINAL
 
 
-class FlowState(StrEnum):
-    """States of a campaign, or of the flow of one message; deliveries of a flow are claimed only while it is SENDING."""
+class FlowState(IntEnum):
+    """States of a flow, as stored. Deliveries of a flow are claimed only while it is ACTIVE."""
 
-    LOADING = "loading"
-    SCHEDULED = "scheduled"
-    SENDING = "sending"
-    PAUSED = "paused"
-    CANCELLED = "cancelled"
-    FINISHED = "finished"
+    LOADING = 1  # recipients are still being added
+    ACTIVE = 2
+    PAUSED = 3
+    CANCELLED = 4
 
 
 class EventKind(StrEnum):
@@ -77,13 +75,14 @@ _S = DeliveryState
 _E = EventKind
 _FINAL = frozenset({_S.DELIVERED, _S.BOUNCED, _S.EXPIRED, _S.CANCELLED, _S.SUPPRESSED})
 
-MOVES: dict[tuple[DeliveryState | None, DeliveryState], EventKind | None] = {
+SILENT_MOVES = frozenset({(_S.QUEUED, _S.LEASED)})
+
+MOVES: dict[tuple[DeliveryState | None, DeliveryState], EventKind] = {
     # Birth. An address that is suppressed still gets its row, so that every recipient is accounted for.
     (None, _S.QUEUED): _E.ACCEPTED,
     (None, _S.SUPPRESSED): _E.SUPPRESSED,
     # From the queue. Outcomes without a lease: the domain does not exist or cannot be looked up (found while locating the
     # site), or a journal is replayed after the lease has run out.
-    (_S.QUEUED, _S.LEASED): None,
     (_S.QUEUED, _S.QUEUED): _E.DEFERRED,
     (_S.QUEUED, _S.DELIVERED): _E.DELIVERED,
     (_S.QUEUED, _S.BOUNCED): _E.BOUNCED,
@@ -115,17 +114,19 @@ MOVES: dict[tuple[DeliveryState | None, DeliveryState], EventKind | None] = {
 
 def move(
     from_state: DeliveryState | None, to_state: DeliveryState, *, attempted: bool = True, on_wire: bool = False
-) -> EventKind | None:
-    """The event that a move writes; None where it writes none. ``from_state`` None is the birth of a delivery.
+) -> EventKind:
+    """The event that a move writes. ``from_state`` None is the birth of a delivery.
 
     A lease given back without an attempt (``attempted=False``) is LEASE_RELEASED, or REPEAT_POSSIBLE when the claimer may
-    have had the message ``on_wire`` when it died. Raises ``ValueError`` on a move that is not legal: that is a bug.
+    have had the message ``on_wire`` when it died. Raises ``ValueError`` on a move that is not legal, or that writes no
+    event: asking is a bug.
     """
-    if (from_state, to_state) not in MOVES:
-        raise ValueError(f"no move from {from_state and from_state.word} to {to_state.word}")
+    kind = MOVES.get((from_state, to_state))
+    if kind is None:
+        raise ValueError(f"no event for a move from {from_state.word if from_state else 'nothing'} to {to_state.word}")
     if from_state is _S.LEASED and to_state is _S.QUEUED and not attempted:
         return _E.REPEAT_POSSIBLE if on_wire else _E.LEASE_RELEASED
-    return MOVES[from_state, to_state]
+    return kind
 
 
 def effective_state(state: DeliveryState, flow_state: FlowState | None) -> DeliveryState:
