@@ -1,0 +1,157 @@
+"""Campaigns: their rows, their tallies, and the moves between their states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import orjson
+
+from mailfleet.policy.lifecycle import DeliveryState, EventKind, FlowState
+from mailfleet.store.database import Tx
+from mailfleet.store.events import EventRow, append
+
+
+class Campaign(NamedTuple):
+    """A campaign as stored; ``state`` is one of engine.views.CampaignState."""
+
+    id: int
+    tenant_id: int
+    flow_id: int
+    content_id: int
+    name: str
+    stream: str
+    state: str
+    rows: int
+    invalid: int
+    duplicates: int
+    first_delivery_id: int
+    last_delivery_id: int
+    created_ms: int
+    send_at_ms: int | None
+    finished_ms: int | None
+    pause_reason: str
+
+
+_COLUMNS = (
+    "id, tenant_id, flow_id, content_id, name, stream, state, rows, invalid, duplicates, first_delivery_id,"
+    " last_delivery_id, created_ms, send_at_ms, finished_ms, pause_reason"
+)
+
+
+def start_loading(tx: Tx, campaign: Campaign, *, stream_id: int, priority: int, weight: int) -> None:
+    """Make a campaign whose rows are still coming in: nothing of it can be claimed."""
+    tx.run(
+        "INSERT INTO flow (id, tenant_id, stream_id, campaign_id, priority, weight, state) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (campaign.flow_id, campaign.tenant_id, stream_id, campaign.id, priority, weight, int(FlowState.LOADING)),
+    )
+    marks = ", ".join("?" * len(campaign))
+    tx.run(f"INSERT INTO campaign ({_COLUMNS}) VALUES ({marks})", campaign)
+
+
+def seal(tx: Tx, campaign: Campaign, *, now_ms: int) -> None:
+    """Let a loaded campaign go: from this commit on its deliveries can be claimed when due."""
+    state = "scheduled" if campaign.send_at_ms and campaign.send_at_ms > now_ms else "sending"
+    tx.run(
+        "UPDATE campaign SET state = ?, rows = ?, invalid = ?, duplicates = ?, first_delivery_id = ?,"
+        " last_delivery_id = ? WHERE id = ?",
+        (
+            state,
+            campaign.rows,
+            campaign.invalid,
+            campaign.duplicates,
+            campaign.first_delivery_id,
+            campaign.last_delivery_id,
+            campaign.id,
+        ),
+    )
+    tx.run("UPDATE flow SET state = ? WHERE id = ?", (int(FlowState.ACTIVE), campaign.flow_id))
+    append(tx, [EventRow(now_ms, campaign.tenant_id, EventKind.CAMPAIGN_CREATED, campaign.id, 0, None)])
+
+
+def discard_some(tx: Tx, campaign: Campaign, limit: int = 2000) -> bool:
+    """Remove up to ``limit`` rows of a campaign that was never sealed; true when nothing of it is left."""
+    removed = tx.rows(
+        "DELETE FROM delivery WHERE id IN (SELECT id FROM delivery WHERE content_id = ? LIMIT ?) RETURNING id",
+        (campaign.content_id, limit),
+    )
+    tx.many("DELETE FROM event WHERE delivery_id = ?", removed)
+    if len(removed) == limit:
+        return False
+    tx.run("DELETE FROM tally WHERE campaign_id = ?", (campaign.id,))
+    tx.run("DELETE FROM flow WHERE id = ?", (campaign.flow_id,))
+    tx.run("DELETE FROM content WHERE id = ?", (campaign.content_id,))
+    tx.run("DELETE FROM campaign WHERE id = ?", (campaign.id,))
+    return True
+
+
+def get(tx: Tx, campaign_id: int) -> Campaign | None:
+    """One campaign."""
+    row = tx.row(f"SELECT {_COLUMNS} FROM campaign WHERE id = ?", (campaign_id,))
+    return Campaign(*row) if row else None
+
+
+def newest(tx: Tx, tenant_id: int, *, before: int | None, limit: int) -> list[Campaign]:
+    """Sealed campaigns, newest first, with an id below ``before``."""
+    rows = tx.rows(
+        f"SELECT {_COLUMNS} FROM campaign WHERE tenant_id = ? AND id < ? AND state <> 'loading'"
+        " ORDER BY id DESC LIMIT ?",
+        (tenant_id, before or 1 << 62, limit),
+    )
+    return [Campaign(*row) for row in rows]
+
+
+def in_state(tx: Tx, state: str, *, created_before_ms: int = 1 << 62) -> list[Campaign]:
+    """Every campaign in a state."""
+    rows = tx.rows(
+        f"SELECT {_COLUMNS} FROM campaign WHERE state = ? AND created_ms < ?",
+        (state, created_before_ms),
+    )
+    return [Campaign(*row) for row in rows]
+
+
+def tally(tx: Tx, campaign_id: int) -> dict[int, int]:
+    """``DeliveryState (or DEFERRED_TALLY) -> deliveries``."""
+    return {
+        int(state): int(n) for state, n in tx.rows("SELECT state, n FROM tally WHERE campaign_id = ?", (campaign_id,))
+    }
+
+
+def move(tx: Tx, campaign: Campaign, state: str, kind: str, *, now_ms: int, reason: str = "") -> None:
+    """Set a campaign's state and write the event; the flow follows."""
+    flow_state = {"paused": FlowState.PAUSED, "cancelled": FlowState.CANCELLED}.get(state, FlowState.ACTIVE)
+    tx.run("UPDATE campaign SET state = ?, pause_reason = ? WHERE id = ?", (state, reason, campaign.id))
+    tx.run("UPDATE flow SET state = ? WHERE id = ?", (int(flow_state), campaign.flow_id))
+    data = None
+    if reason:
+        data = orjson.dumps({"reason": reason}).decode()
+    append(tx, [EventRow(now_ms, campaign.tenant_id, kind, campaign.id, 0, data)])
+
+
+def finish_where_done(tx: Tx, campaign_ids: Sequence[int], *, now_ms: int) -> list[int]:
+    """Finish those of the campaigns that have nothing queued or leased any more."""
+    finished = []
+    for campaign_id in campaign_ids:
+        row = tx.row("SELECT tenant_id, state FROM campaign WHERE id = ?", (campaign_id,))
+        if row is None or row[1] not in ("sending", "scheduled", "paused", "cancelled"):
+            continue
+        counts = tally(tx, campaign_id)
+        if counts.get(DeliveryState.QUEUED, 0) or counts.get(DeliveryState.LEASED, 0):
+            continue
+        if row[1] == "cancelled":
+            tx.run("UPDATE campaign SET finished_ms = coalesce(finished_ms, ?) WHERE id = ?", (now_ms, campaign_id))
+            continue
+        tx.run("UPDATE campaign SET state = 'finished', finished_ms = ? WHERE id = ?", (now_ms, campaign_id))
+        append(tx, [EventRow(now_ms, row[0], EventKind.CAMPAIGN_FINISHED, campaign_id, 0, None)])
+        finished.append(campaign_id)
+    return finished
+
+
+def known_addresses(tx: Tx, campaign_id: int, keys: Sequence[str]) -> set[str]:
+    """Which of these addresses the campaign has already."""
+    marks = ", ".join("?" * len(keys))
+    rows = tx.rows(
+        f"SELECT address_key FROM delivery WHERE campaign_id = ? AND address_key IN ({marks})",
+        (campaign_id, *keys),
+    )
+    return {str(row[0]) for row in rows}

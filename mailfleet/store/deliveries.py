@@ -1,0 +1,113 @@
+"""Deliveries as people ask for them: listings, one story, the backlog. Reads only."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from mailfleet.policy.lifecycle import DeliveryState
+from mailfleet.store.database import Tx
+
+
+class DeliveryRow(NamedTuple):
+    """A delivery with what belongs to it by name."""
+
+    id: int
+    campaign_id: int
+    content_id: int
+    stream: str
+    flow_state: int
+    state: int
+    due_ms: int
+    expires_ms: int
+    accepted_ms: int
+    attempts: int
+    address: str
+    bounce_class: str | None
+    reason: str | None
+    site_id: int
+    site_key: str | None
+    provider: str | None
+
+
+_SELECT = (
+    "SELECT d.id, d.campaign_id, d.content_id, s.name, f.state, d.state, d.due_ms, d.expires_ms, d.accepted_ms,"
+    " d.attempts, d.address, d.bounce_class, d.reason, d.site_id, t.key, t.provider"
+    " FROM delivery d JOIN flow f ON f.id = d.flow_id JOIN stream s ON s.id = f.stream_id"
+    " LEFT JOIN site t ON t.id = d.site_id"
+)
+
+
+def one(tx: Tx, tenant_id: int, delivery_id: int) -> DeliveryRow | None:
+    """One delivery."""
+    row = tx.row(f"{_SELECT} WHERE d.id = ? AND d.tenant_id = ?", (delivery_id, tenant_id))
+    return DeliveryRow(*row) if row else None
+
+
+def of_content(tx: Tx, tenant_id: int, content_id: int, limit: int) -> list[DeliveryRow]:
+    """The deliveries of a content, newest first."""
+    rows = tx.rows(
+        f"{_SELECT} WHERE d.content_id = ? AND d.tenant_id = ? ORDER BY d.id DESC LIMIT ?",
+        (content_id, tenant_id, limit),
+    )
+    return [DeliveryRow(*row) for row in rows]
+
+
+def page(
+    tx: Tx,
+    tenant_id: int,
+    *,
+    campaign: tuple[int, int, int] | None = None,
+    state: DeliveryState | None = None,
+    address_key: str | None = None,
+    before: int | None = None,
+    after: int | None = None,
+    limit: int = 100,
+) -> list[DeliveryRow]:
+    """Deliveries that match. ``campaign`` is (id, first delivery id, last delivery id): its rows lie in that range.
+
+    Within a campaign oldest first from ``after``; otherwise newest first from ``before``.
+    """
+    wheres, params = ["d.tenant_id = :tenant_id"], dict[str, Any](tenant_id=tenant_id, limit=limit)
+    if campaign is not None:
+        wheres.append("d.campaign_id = :campaign_id AND d.id BETWEEN :first AND :last")
+        params |= {"campaign_id": campaign[0], "first": max(campaign[1], (after or 0) + 1), "last": campaign[2]}
+    elif before is not None:
+        wheres.append("d.id < :before")
+        params["before"] = before
+    if state is not None:
+        wheres.append("d.state = :state")
+        params["state"] = int(state)
+    if address_key is not None:
+        wheres.append("d.address_key = :address_key")
+        params["address_key"] = address_key
+    order = "ASC" if campaign is not None else "DESC"
+    rows = tx.rows(f"{_SELECT} WHERE {' AND '.join(wheres)} ORDER BY d.id {order} LIMIT :limit", params)
+    return [DeliveryRow(*row) for row in rows]
+
+
+class BacklogRow(NamedTuple):
+    """Backlog of one site and one reason; ``oldest_ms`` is the earliest acceptance, ``next_due_ms`` the earliest due time."""
+
+    site_key: str
+    provider: str
+    state: int
+    deferred: int
+    bounce_class: str
+    n: int
+    oldest_ms: int
+    next_due_ms: int
+
+
+def backlog(tx: Tx, tenant_id: int) -> list[BacklogRow]:
+    """Every site with queued or leased deliveries of a tenant, by reason."""
+    found: list[BacklogRow] = []
+    for state in (DeliveryState.QUEUED, DeliveryState.LEASED):  # one at a time: each has its own partial index
+        rows = tx.rows(
+            "SELECT coalesce(t.key, ''), coalesce(t.provider, ''), d.state, d.attempts > 0, coalesce(d.bounce_class, ''),"
+            " count(*), min(d.accepted_ms), min(d.due_ms)"
+            " FROM delivery d LEFT JOIN site t ON t.id = d.site_id"
+            f" WHERE d.state = {int(state)} AND d.tenant_id = ? GROUP BY 1, 2, 3, 4, 5",
+            (tenant_id,),
+        )
+        found += [BacklogRow(*row) for row in rows]
+    return found

@@ -1,0 +1,71 @@
+"""Events: appended in the transaction that makes them true, read by cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mailfleet.store.database import Tx
+
+
+class EventRow(NamedTuple):
+    """An event to append; ``data`` is JSON text or ``None``."""
+
+    at_ms: int
+    tenant_id: int
+    kind: str
+    campaign_id: int
+    delivery_id: int
+    data: str | None
+
+
+class StoredEvent(NamedTuple):
+    """An event as read, with the address of its delivery."""
+
+    id: int
+    at_ms: int
+    kind: str
+    campaign_id: int
+    delivery_id: int
+    data: str | None
+    address: str | None
+
+
+def append(tx: Tx, events: Sequence[EventRow]) -> None:
+    """Append events; their ids follow the order of commits, which is what makes a cursor safe."""
+    tx.many(
+        "INSERT INTO event (at_ms, tenant_id, kind, campaign_id, delivery_id, data) VALUES (?, ?, ?, ?, ?, ?)", events
+    )
+
+
+def after(
+    tx: Tx,
+    tenant_id: int,
+    *,
+    cursor: int,
+    limit: int,
+    kinds: frozenset[str] = frozenset(),
+    campaign_id: int = 0,
+    delivery_id: int = 0,
+) -> list[StoredEvent]:
+    """Events with an id above ``cursor``, oldest first. A negative cursor ``-n`` means: the last ``n`` events."""
+    wheres = ["e.tenant_id = :tenant_id"]
+    params: dict[str, Any] = {"tenant_id": tenant_id, "cursor": cursor, "limit": limit}
+    if kinds:
+        names = [f":kind{index}" for index in range(len(kinds))]
+        wheres.append(f"e.kind IN ({', '.join(names)})")
+        params |= {f"kind{index}": kind for index, kind in enumerate(sorted(kinds))}
+    if campaign_id:
+        wheres.append("e.campaign_id = :campaign_id")
+        params["campaign_id"] = campaign_id
+    if delivery_id:
+        wheres.append("e.delivery_id = :delivery_id")
+        params["delivery_id"] = delivery_id
+    columns = "e.id, e.at_ms, e.kind, e.campaign_id, e.delivery_id, e.data, d.address"
+    source = f"FROM event e LEFT JOIN delivery d ON d.id = e.delivery_id WHERE {' AND '.join(wheres)}"
+    if cursor < 0:
+        params["limit"] = min(limit, -cursor)
+        rows = tx.rows(f"SELECT {columns} {source} ORDER BY e.id DESC LIMIT :limit", params)[::-1]
+    else:
+        rows = tx.rows(f"SELECT {columns} {source} AND e.id > :cursor ORDER BY e.id LIMIT :limit", params)
+    return [StoredEvent(*row) for row in rows]

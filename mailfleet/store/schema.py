@@ -1,0 +1,246 @@
+"""Every table, once, for every engine. Migrations must lead to exactly this; a test proves it.
+
+Instants are integers in milliseconds (``_ms``). States, priorities and the like are the small integers of
+``policy.lifecycle``. Ids come from ``base.ids`` except where the database counts (``event``, ``site``, ``mail_domain``,
+``lease``): an event's number must follow the order of commits, or a cursor could pass one by.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint, text
+
+metadata = MetaData()
+
+_BIG = BigInteger().with_variant(Integer, "sqlite")
+_QUEUED = text("state = 1")
+_LEASED = text("state = 2")
+_WATCHED = text("next_locate_ms > 0")
+
+
+def _id(*, counted: bool = False) -> Column[int]:
+    return Column("id", _BIG, primary_key=True, autoincrement=counted)
+
+
+def _int(name: str, default: int | None = None) -> Column[int]:
+    return Column(name, _BIG, nullable=False, server_default=None if default is None else text(str(default)))
+
+
+def _text(name: str, default: str | None = None) -> Column[str]:
+    return Column(name, Text, nullable=False, server_default=None if default is None else text(f"'{default}'"))
+
+
+tenant = Table("tenant", metadata, _id(), Column("name", Text, nullable=False, unique=True))
+
+stream = Table(
+    "stream",
+    metadata,
+    _id(),
+    _int("tenant_id"),
+    _text("name"),
+    _text("kind"),  # transactional | bulk
+    _int("weight", 1),
+    UniqueConstraint("tenant_id", "name"),
+)
+
+flow = Table(  # deliveries that take turns as one: a campaign, or a stream's single messages
+    "flow",
+    metadata,
+    _id(),
+    _int("tenant_id"),
+    _int("stream_id"),
+    _int("campaign_id", 0),  # 0: the stream's single messages
+    _int("priority"),  # 0 first
+    _int("weight", 1),
+    _int("state"),  # policy.lifecycle.FlowState
+    UniqueConstraint("tenant_id", "stream_id", "campaign_id"),
+)
+
+content = Table(
+    "content",
+    metadata,
+    _id(),
+    _int("tenant_id"),
+    _text("kind"),  # compiled | raw
+    Column("body", LargeBinary, nullable=False),
+    _text("info"),  # JSON: sender, from_domain, subject, message_id, tags, metadata
+    _int("created_ms"),
+)
+
+campaign = Table(
+    "campaign",
+    metadata,
+    _id(),
+    _int("tenant_id"),
+    _int("flow_id"),
+    _int("content_id"),
+    _text("name"),
+    _text("stream"),
+    _text("state"),  # views.CampaignState
+    _int("rows", 0),
+    _int("invalid", 0),
+    _int("duplicates", 0),
+    _int("first_delivery_id", 0),
+    _int("last_delivery_id", 0),
+    _int("created_ms"),
+    Column("send_at_ms", _BIG),
+    Column("finished_ms", _BIG),
+    _text("pause_reason", ""),
+)
+
+tally = Table(  # how many deliveries of a campaign are in which state; kept in the same commit as the states
+    "tally",
+    metadata,
+    Column("campaign_id", _BIG, primary_key=True, autoincrement=False),
+    Column("state", _BIG, primary_key=True, autoincrement=False),  # DeliveryState, or DEFERRED = 101
+    _int("n", 0),
+    sqlite_with_rowid=False,
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    _id(),
+    _int("tenant_id"),
+    _int("flow_id"),
+    _int("campaign_id", 0),
+    _int("content_id"),
+    _int("priority"),
+    _int("domain_id"),
+    _int("site_id", 0),  # 0: not located yet
+    _int("state"),
+    _int("due_ms"),
+    _int("expires_ms"),
+    _int("accepted_ms"),
+    _int("attempts", 0),
+    _int("lease_id", 0),
+    _text("address"),  # wire form
+    _text("address_key"),
+    Column("fields", Text),  # JSON object: what the template is filled with
+    Column(
+        "envelope", Text
+    ),  # JSON object: reverse_path, notify, orcpt, ret, envid ... where they differ from the default
+    Column("bounce_class", Text),  # of the last outcome
+    Column("reason", Text),  # the last outcome in words
+    Index("delivery_claim", "site_id", "priority", "flow_id", "due_ms", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
+    Index("delivery_domain", "domain_id", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
+    Index("delivery_lease", "lease_id", sqlite_where=_LEASED, postgresql_where=_LEASED),
+    Index("delivery_address", "address_key", "campaign_id"),
+    Index("delivery_content", "content_id", "id"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    _id(counted=True),
+    _int("at_ms"),
+    _int("tenant_id"),
+    _text("kind"),
+    _int("campaign_id", 0),
+    _int("delivery_id", 0),
+    Column("data", Text),  # JSON object
+    Index("event_delivery", "delivery_id"),
+    Index("event_campaign", "campaign_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+mail_domain = Table(  # a recipient domain and the site that takes its mail
+    "mail_domain",
+    metadata,
+    _id(counted=True),
+    Column("name", Text, nullable=False, unique=True),
+    _int("site_id", 0),  # 0: not located yet
+    _int("valid_until_ms", 0),  # the location is good until then
+    _int("next_locate_ms", 0),  # when to look again; 0: not while nothing is queued for it
+    Index("mail_domain_next", "next_locate_ms", sqlite_where=_WATCHED, postgresql_where=_WATCHED),
+)
+
+site = Table(
+    "site",
+    metadata,
+    _id(counted=True),
+    Column("key", Text, nullable=False, unique=True),
+    _text("kind"),  # mx | implicit | null-mx | no-such-domain | no-mail-host | temporary
+    _text("hosts"),  # JSON array of [preference, name]
+    _text("provider", ""),
+    _text("detail", ""),
+)
+
+lease = Table(  # one per run of a delivery process; claims point at it
+    "lease",
+    metadata,
+    _id(counted=True),
+    _text("owner"),
+    _int("slot"),
+    _int("expires_ms"),
+)
+
+sending_domain = Table(
+    "sending_domain",
+    metadata,
+    _id(),
+    _int("tenant_id"),
+    Column("name", Text, nullable=False, unique=True),
+    _text("return_path_host"),
+    _int("created_ms"),
+)
+
+dkim_key = Table(
+    "dkim_key",
+    metadata,
+    _id(),
+    _int("domain_id"),
+    _text("selector"),
+    _text("algorithm"),
+    Column("sealed_key", LargeBinary, nullable=False),
+    _text("public_record"),
+    _int("active", 1),
+    _int("created_ms"),
+    UniqueConstraint("domain_id", "selector"),
+)
+
+credential = Table(
+    "credential",
+    metadata,
+    _id(),
+    _int("tenant_id"),
+    Column("username", Text, nullable=False, unique=True),
+    Column("secret_hash", LargeBinary, nullable=False),
+    _text("stream"),
+    _text("allowed_domains"),  # JSON array; empty: all of the tenant
+    _int("created_ms"),
+)
+
+token = Table(
+    "token",
+    metadata,
+    _id(),
+    _int("tenant_id"),
+    _text("name"),
+    Column("secret_hash", LargeBinary, nullable=False, unique=True),
+    _text("scopes"),  # JSON array
+    _int("created_ms"),
+)
+
+suppression = Table(
+    "suppression",
+    metadata,
+    _id(),
+    _int("tenant_id"),
+    _text("address_key"),
+    _text("stream", ""),  # empty: the whole tenant
+    _text("reason"),
+    _text("evidence"),
+    _text("origin"),
+    _int("created_ms"),
+    UniqueConstraint("tenant_id", "address_key", "stream"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("tenant_id", _BIG, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("request_hash", LargeBinary, nullable=False),
+    _text("response"),  # empty while the first request is still being taken
+    _int("created_ms"),
+)
