@@ -1,0 +1,311 @@
+"""A connection to a mail host: socket, TLS, deadlines. What is said on it is ``smtp.client``'s."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ssl
+from collections.abc import Callable
+from math import inf
+
+from mailfleet.net.guard import ForbiddenDestinationError, check_destination
+from mailfleet.net.smtp_peer import ClientOptions, ConnectFailed, Peer
+from mailfleet.net.tls_client import described, server_name
+from mailfleet.smtp.client import ClientSession
+from mailfleet.smtp.client_states import Event, Finished, Opened, OpenFailed, SessionState, TlsWanted
+from mailfleet.smtp.extensions import Extensions
+from mailfleet.smtp.reply import Reply
+from mailfleet.smtp.transaction import Transaction, TransactionResult
+
+_BLOCK_BYTES = 64 * 1024
+_UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM})
+
+OnAccepted = Callable[[int, Reply], None]
+
+
+class SmtpConnection(asyncio.Protocol):
+    """One connection, one transaction at a time. Made by ``open``; ended by ``quit`` or ``abort``."""
+
+    def __init__(self, peer: Peer, options: ClientOptions) -> None:
+        self.peer = peer
+        self.tls_info = ""
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._session = ClientSession(
+            options.ehlo_name, tls=options.tls, chunking=options.chunking, now_s=self._loop.time()
+        )
+        self._transport: asyncio.Transport | None = None
+        self._opening: asyncio.Future[Event] = self._loop.create_future()
+        self._closed: asyncio.Future[None] = self._loop.create_future()
+        self._result: asyncio.Future[TransactionResult] | None = None
+        self._on_accepted: OnAccepted | None = None
+        self._unsent: memoryview | None = None
+        self._paused = False
+        self._deadline_s = inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def open(cls, peer: Peer, options: ClientOptions) -> SmtpConnection:
+        """Connect, greet, and secure as ``options.tls`` says. Raises ``ConnectFailed``."""
+        connection = cls(peer, options)
+        try:
+            await connection._connect()
+            event = await connection._opening
+            if isinstance(event, TlsWanted):
+                await connection._start_tls()
+                event = await connection._opening
+            if isinstance(event, OpenFailed):
+                raise connection._failed(event.phase, event.failure, event.detail, event.reply)
+        except BaseException:
+            connection._hang_up()
+            connection._give_up("connection-lost", "given up")
+            raise
+        return connection
+
+    async def send(self, transaction: Transaction, on_accepted: OnAccepted | None = None) -> TransactionResult:
+        """Run one transaction. Whatever the remote does ends in a result, never in an exception.
+
+        ``on_accepted(index, reply)`` is called for each recipient whose message the remote took, before anything else can
+        run, so that it can be put on record first; what it raises comes out here. Cancelling drops the connection.
+        """
+        assert self._result is None, "one transaction at a time"
+        refused = self._session.start(transaction, self._loop.time())
+        if refused is not None:
+            return refused
+        self._on_accepted = on_accepted
+        self._result = self._loop.create_future()
+        self._flush()
+        self._arm()
+        try:
+            return await self._result
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        finally:
+            self._result = None
+            self._on_accepted = None
+
+    @property
+    def usable(self) -> bool:
+        """A transaction may be sent now. The remote can still hang up at any time: see ``TransactionResult.unanswered``."""
+        transport = self._transport
+        return self._session.state is SessionState.READY and transport is not None and not transport.is_closing()
+
+    @property
+    def extensions(self) -> Extensions:
+        """What the remote offers."""
+        return self._session.extensions
+
+    @property
+    def session_transcript(self) -> str:
+        """Greeting, EHLO and TLS; each transaction's own is in its result."""
+        return self._session.log.text()
+
+    async def quit(self) -> None:
+        """Say QUIT if the session is between transactions, wait a little for the answer, and close."""
+        if self.usable:
+            self._session.quit(self._loop.time())
+            self._flush()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._options.timeouts.quit_s):
+                    await asyncio.shield(self._closed)
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once, whatever is going on. May be called again."""
+        self._give_up("connection-lost", "the connection was dropped from this side")
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Opening
+
+    async def _connect(self) -> None:
+        peer, options = self.peer, self._options
+        try:
+            check_destination(peer.ip, loopback_only=options.loopback_only)
+        except ForbiddenDestinationError as error:
+            raise self._failed("connect", "unreachable", str(error)) from error
+        source = options.source_for(peer.ip)
+        try:
+            async with asyncio.timeout(options.timeouts.connect_s):
+                await self._loop.create_connection(
+                    lambda: self, peer.ip, peer.port, local_addr=(source, 0) if source else None
+                )
+        except TimeoutError:
+            wait_s = options.timeouts.connect_s
+            raise self._failed("connect", "connection-timeout", f"no connection within {wait_s:g} s") from None
+        except OSError as error:
+            raise self._failed("connect", _connect_failure(error), _connect_detail(error, source)) from error
+
+    async def _start_tls(self) -> None:
+        self._opening = self._loop.create_future()
+        transport, self._transport = self._transport, None
+        assert transport is not None
+        try:
+            self._transport = await self._loop.start_tls(
+                transport,
+                self,
+                self._options.tls_context,
+                server_hostname=server_name(self.peer.host),
+                ssl_handshake_timeout=self._options.timeouts.command_s,
+            )
+        except (OSError, ssl.SSLError) as error:
+            transport.abort()
+            raise self._failed(
+                "tls", "tls-handshake", f"the TLS handshake failed: {error or type(error).__name__}"
+            ) from error
+        if self._transport is None:
+            raise self._failed("tls", "tls-handshake", "the remote closed the connection before the TLS handshake")
+        tls = self._transport.get_extra_info("ssl_object")
+        self.tls_info = described(tls)
+        self._session.tls_started(self.tls_info, self._loop.time())
+        self._flush()
+        self._arm()
+
+    def _failed(self, phase: str, failure: str, detail: str, reply: Reply | None = None) -> ConnectFailed:
+        transcript = self._session.log.text()
+        return ConnectFailed(phase, failure, reply=reply, detail=detail, transcript=transcript)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._arm()
+
+    def data_received(self, data: bytes) -> None:
+        session = self._session
+        answers = session.answers
+        events = session.receive(data, self._loop.time())
+        self._flush()
+        if session.answers != answers:
+            self._arm()
+        if events:
+            self._on_events(events)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._give_up("connection-lost", f"the connection broke: {exc}" if exc else "the remote closed the connection")
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._arm()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._write_blocks()
+        self._arm()
+
+    # Events
+
+    def _on_events(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Finished):
+                self._on_finished(event.result)
+            elif isinstance(event, Opened | TlsWanted | OpenFailed):
+                if not self._opening.done():
+                    self._opening.set_result(event)
+            else:
+                self._hang_up()
+
+    def _on_finished(self, result: TransactionResult) -> None:
+        waiter = self._result
+        if waiter is None or waiter.done():
+            return
+        try:
+            if self._on_accepted is not None:
+                for index, recipient in enumerate(result.recipients):
+                    if recipient.reply is not None and recipient.delivered:
+                        self._on_accepted(index, recipient.reply)
+        except Exception as error:
+            waiter.set_exception(error)
+            return
+        waiter.set_result(result)
+        if self._unsent is not None or (self._transport is not None and self._transport.get_write_buffer_size()):
+            # Answered before the message had been sent whole: what follows might be read as commands
+            self.abort()
+
+    def _give_up(self, failure: str, detail: str) -> None:
+        self._deadline_s = inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        events = self._session.lose(failure, detail, self._loop.time())
+        if events:
+            self._on_events(events)
+
+    def _hang_up(self) -> None:
+        """Close after what is left to send, but do not wait for a remote that does not take it."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.close()
+            self._loop.call_later(self._options.timeouts.quit_s, self._transport.abort)
+
+    # Writing
+
+    def _flush(self) -> None:
+        output = self._session.take_output()
+        if not output or self._transport is None:
+            return
+        data = output[0] if len(output) == 1 else b"".join(output)
+        if self._unsent is None and len(data) <= _BLOCK_BYTES:
+            self._transport.write(data)
+            return
+        # RFC 5321 4.5.3.2.5 times blocks, so a long message goes block by block, as the remote takes it
+        self._unsent = memoryview(data if self._unsent is None else bytes(self._unsent) + data)
+        self._write_blocks()
+
+    def _write_blocks(self) -> None:
+        while self._unsent is not None and not self._paused and self._transport is not None:
+            block, rest = self._unsent[:_BLOCK_BYTES], self._unsent[_BLOCK_BYTES:]
+            self._unsent = rest if len(rest) else None
+            self._transport.write(block)
+
+    # Deadlines
+
+    def _arm(self) -> None:
+        """Set the deadline for what is awaited now. The timer itself is moved only when it would come too late."""
+        timeouts, phase = self._options.timeouts, self._session.phase
+        if self._paused:
+            self._deadline_s = self._loop.time() + timeouts.data_s
+        elif phase and self._session.state is not SessionState.TLS:
+            self._deadline_s = self._loop.time() + timeouts.awaiting(phase)
+        else:
+            self._deadline_s = inf
+            return
+        timer = self._timer
+        if timer is None or timer.when() > self._deadline_s:
+            if timer is not None:
+                timer.cancel()
+            self._timer = self._loop.call_at(self._deadline_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._deadline_s == inf:
+            return
+        if self._loop.time() < self._deadline_s:
+            self._timer = self._loop.call_at(self._deadline_s, self._on_timer)
+            return
+        if self._paused:
+            detail = f"the remote took nothing of the message for {self._options.timeouts.data_s:g} s"
+        else:
+            phase = self._session.phase
+            detail = f"no whole reply within {self._options.timeouts.awaiting(phase):g} s"
+        self._give_up("reply-timeout", detail)
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _connect_failure(error: OSError) -> str:
+    if error.errno == errno.ECONNREFUSED:
+        return "connection-refused"
+    if error.errno == errno.ETIMEDOUT:
+        return "connection-timeout"
+    return "unreachable" if error.errno in _UNREACHABLE else "connection-lost"
+
+
+def _connect_detail(error: OSError, source: str) -> str:
+    if source and error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL):
+        return f"the source address {source} cannot be used on this machine: {error.strerror or error}"
+    return error.strerror or str(error)

@@ -1,0 +1,95 @@
+"""What an SMTP connection is made from: the peer, the options, the time-outs, and the error when none can be had."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mailfleet.base.errors import MailfleetError
+from mailfleet.config.settings import Delivery
+from mailfleet.net.tls_client import unverified_context
+from mailfleet.smtp.reply import Reply
+
+TlsWish = Literal["opportunistic", "required", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A mail host: its name as MX records have it, and the address and port to connect to."""
+
+    host: str
+    ip: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds to wait (RFC 5321 4.5.3.2). Each counts from the last whole reply or the last block taken, not from a byte."""
+
+    connect_s: float = 30
+    greeting_s: float = 300
+    command_s: float = 300  # also the TLS handshake
+    data_s: float = 180  # the reply to DATA, and each block of a message
+    final_s: float = 600
+    quit_s: float = 5
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> Timeouts:
+        """From the settings."""
+        return cls(
+            connect_s=delivery.connect_timeout_s,
+            greeting_s=delivery.greeting_timeout_s,
+            command_s=delivery.command_timeout_s,
+            data_s=delivery.data_timeout_s,
+            final_s=delivery.final_timeout_s,
+        )
+
+    def awaiting(self, phase: str) -> float:
+        """How long the reply of ``phase`` may take."""
+        if phase == "greeting":
+            return self.greeting_s
+        if phase == "data":
+            return self.data_s
+        return self.final_s if phase == "message" else self.command_s
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """How to connect. ``tls_context`` may be replaced by one that verifies; share one ``ClientOptions`` over connections.
+
+    ``source_ipv4`` and ``source_ipv6`` are local addresses to bind for a peer of that family; empty leaves it to the system.
+    ``chunking``: use BDAT where the remote has it.
+    """
+
+    ehlo_name: str
+    timeouts: Timeouts = Timeouts()
+    tls: TlsWish = "opportunistic"
+    source_ipv4: str = ""
+    source_ipv6: str = ""
+    loopback_only: bool = False
+    chunking: bool = True
+    tls_context: ssl.SSLContext = field(default_factory=unverified_context)
+
+    def source_for(self, ip: str) -> str:
+        """The local address for a connection to ``ip``; empty when it does not matter."""
+        return self.source_ipv6 if ipaddress.ip_address(ip).version == 6 else self.source_ipv4
+
+
+class ConnectFailed(MailfleetError):  # noqa: N818 - it is an outcome of an attempt, and named as one
+    """No session with this mail host. Either ``reply`` or ``failure`` says why.
+
+    ``phase`` and ``failure`` are spelt as the values of ``policy.outcome.Phase`` and ``Failure``; phase ``tls`` with failure
+    ``tls-handshake`` may succeed with ``tls="none"``. ``detail`` is a sentence for people, ``transcript`` what was said.
+    """
+
+    def __init__(
+        self, phase: str, failure: str, *, reply: Reply | None = None, detail: str = "", transcript: str = ""
+    ) -> None:
+        self.phase = phase
+        self.failure = failure
+        self.reply = reply
+        self.detail = detail
+        self.transcript = transcript
+        super().__init__(f"{phase}: {reply or detail}")

@@ -1,0 +1,33 @@
+"""TLS towards mail hosts."""
+
+from __future__ import annotations
+
+import ssl
+
+
+def unverified_context() -> ssl.SSLContext:
+    """For opportunistic TLS (RFC 7435): against listeners on the line, not against impostors, so no certificate is checked.
+
+    Old key sizes and signatures pass, since the other choice would be clear text; TLS 1.2 is the floor (RFC 8996). Making a
+    context costs about a millisecond: make one and share it.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("DEFAULT:@SECLEVEL=1")
+    return context
+
+
+def described(tls: ssl.SSLObject) -> str:
+    """What was agreed on, for example ``TLSv1.3 TLS_AES_256_GCM_SHA384``."""
+    cipher = tls.cipher()
+    return f"{tls.version()} {cipher[0] if cipher else ''}".rstrip()
+
+
+def server_name(host: str) -> str | None:
+    """The name for SNI: a host name without its final dot; ``None`` for an address literal (RFC 6066 3)."""
+    name = host.rstrip(".")
+    return (
+        name if name and not name.startswith("[") and not name.replace(".", "").isdigit() and ":" not in name else None
+    )
