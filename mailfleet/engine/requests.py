@@ -6,6 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mailfleet.base.ids import CredentialId, TenantId, TokenId
+from mailfleet.mail.recipients_row import RecipientRow
+
+__all__ = [
+    "Actor",
+    "AttachmentInput",
+    "CampaignRequest",
+    "EnvelopeRecipient",
+    "MessageRequest",
+    "RecipientRow",
+    "SubmittedMessage",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +109,3 @@ class CampaignRequest:
     skip_invalid: bool = False
     dry_run: bool = False
     idempotency_key: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RecipientRow:
-    """One row of a recipient list. ``line`` is the 1-based physical line (or record number for JSON) it started on.
-
-    ``fields`` holds every column by its header name, the address column included; a column missing from this row is absent.
-    """
-
-    line: int
-    address: str
-    fields: Mapping[str, object]

@@ -101,7 +101,11 @@ class ObserveService(Protocol):
         campaign: str | None,
         delivery: str | None,
     ) -> EventPage:
-        """Events with an id above ``after``, ascending. Empty ``kinds`` means every kind."""
+        """Events with an id above ``after``, ascending. Empty ``kinds`` means every kind.
+
+        A negative ``after`` means the newest ``limit`` events that match, still ascending. ``next`` is the last id as text,
+        None when there may be no more.
+        """
         ...
 
     async def deliveries(
