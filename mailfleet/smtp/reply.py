@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mailfleet.base.errors import InputError
+
 _ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?:\s+|$)")
 
 
@@ -84,3 +86,11 @@ class Reply:
             b"%d%s%s\r\n" % (self.code, b" " if index == last else b"-", line.encode())
             for index, line in enumerate(self.lines)
         )
+
+
+class RefusedMessage(InputError):  # noqa: N818 (it reads as what happened, beside InputError)
+    """Mail that is refused with a reply of the refuser's choice: raised where a message is accepted, said by the entrance."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        super().__init__(reply.text)
