@@ -1,0 +1,299 @@
+"""``mailfleet send``: an HTML file and a recipient list become a campaign."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mailfleet.base.clock import parse_rfc3339, rfc3339
+from mailfleet.cli import files, show
+from mailfleet.cli.client import Api, ConnectionLostError, refusal
+from mailfleet.cli.frame import CliError, DataOption, ExitCode, JsonOption, UnreachableError
+from mailfleet.cli.report import command_line, print_report, totals
+from mailfleet.cli.upload import check_list, upload_campaign
+from mailfleet.cli.watch import watch_campaign
+
+_HEADER = re.compile(r"([!-9;-~]+)\s*:\s*(.*)", re.DOTALL)  # RFC 5322 3.6.8: printable ASCII but the colon
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the command line asked for."""
+
+    sender: str
+    subject: str
+    html: Path
+    recipients: Path
+    text: Path | None = None
+    stream: str = "bulk"
+    name: str = ""
+    reply_to: str = ""
+    at: str = ""
+    preview: int = 0
+    out: Path = Path("previews")
+    dry_run: bool = False
+    skip_invalid: bool = False
+    wait: bool = False
+    as_json: bool = False
+    attach: list[Path] = field(default_factory=list)
+    header: list[str] = field(default_factory=list)
+    tag: list[str] = field(default_factory=list)
+    address_column: str = ""
+    data: Path | None = None
+
+    @property
+    def rehearsal(self) -> bool:
+        """Nothing leaves: a dry run or a preview."""
+        return self.dry_run or self.preview > 0
+
+
+def send(
+    sender: Annotated[
+        str, typer.Option("--from", metavar="ADDRESS", help="The From field: an address, or 'Name <address>'.")
+    ],
+    subject: Annotated[
+        str, typer.Option("--subject", metavar="TEXT", help="The Subject field; a template like the HTML.")
+    ],
+    html: Annotated[
+        Path,
+        typer.Option(
+            "--html", metavar="FILE", help="The HTML template, UTF-8. Images named by relative path travel along."
+        ),
+    ],
+    recipients: Annotated[
+        Path,
+        typer.Option("--recipients", metavar="FILE", help="The list: .csv (any separator), .ndjson or .json."),
+    ],
+    text: Annotated[
+        Path | None,
+        typer.Option("--text", metavar="FILE", help="The plain text template; made from the HTML when not given."),
+    ] = None,
+    stream: Annotated[str, typer.Option("--stream", metavar="NAME", help="The stream it belongs to.")] = "bulk",
+    campaign: Annotated[
+        str, typer.Option("--campaign", metavar="NAME", help="Name of the campaign. Default: the subject.")
+    ] = "",
+    reply_to: Annotated[str, typer.Option("--reply-to", metavar="ADDRESS", help="The Reply-To field.")] = "",
+    at: Annotated[
+        str, typer.Option("--at", metavar="TIME", help="Start then, for example 2026-01-31T09:00:00+01:00.")
+    ] = "",
+    preview: Annotated[
+        int,
+        typer.Option(
+            "--preview",
+            metavar="N",
+            min=0,
+            max=100,
+            show_default=False,
+            help="Write this many whole messages as .eml files; send nothing.",
+        ),
+    ] = 0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where --preview writes.")] = Path("previews"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, name every problem, send nothing.")
+    ] = False,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Send to the good rows although some cannot be used.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Watch until every recipient has an outcome, then report.")
+    ] = False,
+    as_json: JsonOption = False,
+    attach: Annotated[
+        list[Path] | None, typer.Option("--attach", metavar="FILE", help="Attach a file to every copy. Repeatable.")
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--header", metavar="NAME:VALUE", help="One more header field; the value is a template. Repeatable."
+        ),
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="WORD", help="A word to find the campaign by. Repeatable.")
+    ] = None,
+    address_column: Annotated[
+        str,
+        typer.Option(
+            "--address-column", metavar="NAME", help="Column with the address. Default: found by its heading."
+        ),
+    ] = "",
+    data: DataOption = None,
+) -> None:
+    """Send a newsletter to a list of recipients.
+
+    Each copy is filled in for its recipient.
+
+    Without --skip-invalid a list with rows that cannot be used is refused whole, and every such row is named.
+    """
+    order = Order(
+        sender, subject, html, recipients, text, stream, campaign, reply_to, at, preview, out, dry_run, skip_invalid,
+        wait, as_json, attach or [], header or [], tag or [], address_column, data,
+    )  # fmt: skip
+    if order.wait and order.rehearsal:
+        raise CliError(
+            "--wait has nothing to wait for: --preview and --dry-run send nothing",
+            mend="leave one of them out",
+            code=ExitCode.USAGE,
+        )
+    run(order)
+
+
+def run(order: Order) -> None:
+    """Upload, then tell what became of it."""
+    request = campaign_object(order)
+    check_list(order.recipients)
+    status, answer = upload_campaign(order.data, request, order.recipients, key=secrets.token_hex(16))
+    if status == 422:
+        raise refusal(_with_defaults(answer))
+    if order.rehearsal:
+        _tell_rehearsal(order, answer)
+        return
+    _tell_accepted(order, answer)
+    if order.wait:
+        wait_and_report(order.data, str(answer["campaign"]["campaign"]), as_json=order.as_json)
+
+
+def campaign_object(order: Order) -> dict[str, Any]:
+    """The JSON part ``campaign`` of the upload. Raises ``CliError`` for files and options that cannot be used."""
+    html, inline = files.embed_images(files.read_text(order.html, "--html"), order.html)
+    request: dict[str, Any] = {
+        "name": order.name or order.subject,
+        "from": order.sender,
+        "subject": order.subject,
+        "html": html,
+        "stream": order.stream,
+        "skip_invalid": order.skip_invalid,
+        "dry_run": order.rehearsal,
+    }
+    optional: dict[str, Any] = {
+        "text": files.read_text(order.text, "--text") if order.text else None,
+        "reply_to": order.reply_to,
+        "headers": _headers(order.header),
+        "tags": order.tag,
+        "send_at": _instant(order.at) if order.at else None,
+        "previews": order.preview,
+        "address_column": order.address_column,
+        "attachments": inline + files.attachments(order.attach),
+    }
+    return request | {name: value for name, value in optional.items() if value}
+
+
+def _headers(given: list[str]) -> dict[str, list[str]]:
+    """Name to values, in the order given."""
+    fields: dict[str, list[str]] = {}
+    for one in given:
+        found = _HEADER.fullmatch(one)
+        if not found:
+            raise CliError(
+                f"{one!r} is not a header field",
+                where="--header",
+                mend="write it as 'Name: value'",
+                code=ExitCode.USAGE,
+            )
+        fields.setdefault(found[1], []).append(found[2])
+    return fields
+
+
+def _instant(given: str) -> str:
+    try:
+        return rfc3339(parse_rfc3339(given))
+    except ValueError:
+        here = datetime.now().astimezone().isoformat(timespec="seconds")
+        raise CliError(
+            f"{given!r} is not a time with an offset",
+            where="--at",
+            mend=f"write it like this moment: {here}",
+            code=ExitCode.USAGE,
+        ) from None
+
+
+def _with_defaults(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The refusal of a list, which names its rows but may come without a mend."""
+    mend = answer.get("mend") or (
+        "correct the rows above, or send to the others with --skip-invalid" if answer.get("problems") else ""
+    )
+    return {**answer, "mend": mend}
+
+
+def _tell_rehearsal(order: Order, answer: Mapping[str, Any]) -> None:
+    written = write_previews(answer.get("previews", []), order.out) if order.preview else []
+    if order.as_json:
+        show.json_line({**answer, "previews": [str(path) for path in written]})
+        return
+    console = show.stdout()
+    _tell_rows(answer)
+    for path in written:
+        show.say(console, f"Wrote {path}")
+    usable = answer["rows"] - answer["invalid"] - answer["duplicates"] - answer["suppressed"]
+    show.say(console, f"Nothing was sent. {usable:,} of {answer['rows']:,} rows would get a copy.")
+    if answer["invalid"] and not order.skip_invalid:
+        show.say(console, "As it stands the list would be refused whole: correct it, or add --skip-invalid.")
+
+
+def _tell_rows(answer: Mapping[str, Any]) -> None:
+    """Every row that cannot be used, every warning, and the counts."""
+    console = show.stdout()
+    if answer["problems"]:
+        show.problem_table(console, answer["problems"], answer["problem_count"])
+    if answer.get("warnings"):
+        show.problem_table(console, answer["warnings"], len(answer["warnings"]), title="Worth a look")
+    show.say(
+        console,
+        f"{answer['rows']:,} rows read: {answer['invalid']:,} cannot be used, {answer['duplicates']:,} are duplicates, "
+        f"{answer['suppressed']:,} are suppressed.",
+    )
+
+
+def _tell_accepted(order: Order, answer: Mapping[str, Any]) -> None:
+    if order.as_json:
+        show.json_line({name: value for name, value in answer.items() if name != "previews"})
+        return
+    _tell_rows(answer)
+    console, campaign = show.stdout(), answer["campaign"]
+    start = f" It starts at {show.moment(campaign['send_at'])} UTC." if campaign["state"] == "scheduled" else ""
+    show.say(console, f"Accepted as {campaign['campaign']}: {campaign['recipients']:,} recipients.{start}")
+    if not order.wait:
+        show.say(console, "Watch it: " + command_line(order.data, "campaign", "watch", campaign["campaign"]))
+    show.say(console)
+
+
+def write_previews(messages: list[str], folder: Path) -> list[Path]:
+    """Write whole messages as ``0001.eml`` and so on; returns their paths. Raises ``CliError`` when the folder refuses."""
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, message in enumerate(messages, start=1):
+            path = folder / f"{index:04}.eml"
+            path.write_bytes(message.encode("utf-8", "surrogateescape"))
+            written.append(path)
+    except OSError as error:
+        raise CliError(
+            f"cannot write there: {error.strerror}", where=str(folder), mend="choose another folder with --out",
+            code=ExitCode.USAGE,
+        ) from None  # fmt: skip
+    return written
+
+
+def wait_and_report(data: Path | None, campaign: str, *, as_json: bool) -> None:
+    """Watch to the end and report. Exits 4 when recipients were left without an outcome, 130 on Ctrl-C."""
+    again = command_line(data, "campaign", "watch", campaign)
+    try:
+        view = watch_campaign(data, campaign)
+    except KeyboardInterrupt:
+        show.say(show.stderr(), f"\nStopped watching; the campaign goes on. Watch it again: {again}")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except (UnreachableError, ConnectionLostError) as error:
+        raise UnreachableError(f"{error}", mend=f"when the server is back, watch again: {again}") from None
+    if as_json:
+        show.json_line(totals(view))
+    else:
+        with Api.open(data) as api:
+            print_report(api, view, data)
+    if view["cancelled"] or view["pending"]:
+        raise typer.Exit(ExitCode.UNFINISHED)

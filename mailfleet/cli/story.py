@@ -1,0 +1,159 @@
+"""A message's whole story for people: when it was accepted, each try with the remote's words, what that meant, what is next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from mailfleet.cli import show
+
+_KIND_WORDS = {
+    "lease_released": "handed back untried",
+    "repeat_possible": "worker died on the wire",
+    "dsn_sent": "DSN sent",
+}
+# Told in the first line of an event, or in the lines made for them below; every other key is shown as it is.
+_TOLD = frozenset(
+    {
+        "reply", "reason", "detail", "transcript", "mx_host", "remote_ip", "bounce_class", "rule", "fault", "action",
+        "suppress", "due_at", "next_try_at", "attempt", "attempts", "phase", "tls", "failure", "source_ip", "provider", "site",
+        "enhanced", "code",
+    }
+)  # fmt: skip
+
+
+def print_story(console: Console, trace: Mapping[str, Any], *, transcripts: bool = True) -> None:
+    """One ``Trace`` object: the delivery, then its events in order of time."""
+    delivery = trace["delivery"]
+    state = str(delivery["state"])
+    show.say(
+        console, show.styled((delivery["recipient"], "bold"), ("  ", ""), (state, show.STATE_STYLE.get(state, "")))
+    )
+    facts = [((f"  {name:<11}", "dim"), (value, "")) for name, value in _facts(delivery) if value not in (None, "")]
+    _print_columns(console, facts)
+    show.say(console)
+    for event in trace["events"]:
+        print_event(console, event)
+        transcript = event["data"].get("transcript")
+        if transcript and transcripts:
+            _print_transcript(console, transcript)
+    show.say(console)
+
+
+def _facts(delivery: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    state = delivery["state"]
+    waiting = state in ("queued", "paused")
+    return [
+        ("delivery", delivery["delivery"]),
+        ("Message-ID", delivery["message_id"]),
+        ("campaign", delivery["campaign"]),
+        ("stream", delivery["stream"]),
+        ("provider", " at ".join(str(part) for part in (delivery["provider"], delivery["site"]) if part)),
+        ("tries", delivery["attempts"]),
+        ("verdict", delivery["bounce_class"]),
+        ("next try", _utc(delivery["due_at"]) if waiting else None),
+        ("expires", _utc(delivery["expires_at"]) if waiting or state == "leased" else None),
+        ("last words", delivery["reason"]),
+    ]
+
+
+def _utc(at: object) -> str:
+    return f"{show.moment(at)} UTC" if at else ""
+
+
+def print_event(console: Console, event: Mapping[str, Any]) -> None:
+    """When and what; beside it the words, and below them how and why."""
+    data, kind = event["data"], str(event["kind"])
+    at = str(event["at"]).replace("T", " ").removesuffix("Z")
+    what = f"{_KIND_WORDS.get(kind, kind.replace('_', ' ')):<12}"
+    words = [line for line in (headline(data), *_how(data)) if line] or [""]
+    lead = ((at, "dim"), ("  ", ""), (what, show.STATE_STYLE.get(kind, "bold")))
+    if console.is_terminal:
+        told = [
+            show.styled((words[0], "" if headline(data) else "dim")),
+            *(show.styled((one, "dim")) for one in words[1:]),
+        ]
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(show.styled(*lead), Text("\n").join(told))
+        console.print(grid)
+        return
+    show.say(console, show.styled(*lead, ("  ", ""), (words[0], "")))
+    for line in words[1:]:
+        show.say(console, " " * 39 + line)
+
+
+def _print_columns(console: Console, rows: Sequence[tuple[tuple[str, str], tuple[Any, str]]]) -> None:
+    """Name and value; long values stay in their column on a terminal."""
+    if not console.is_terminal:
+        for name, value in rows:
+            show.say(console, show.styled(name, ("  ", ""), value))
+        return
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(show.styled(name), show.styled(value))
+    console.print(grid)
+
+
+def headline(data: Mapping[str, Any]) -> str:
+    """What was said: the remote's reply, else the reason or detail."""
+    return str(data.get("reply") or data.get("reason") or data.get("detail") or "")
+
+
+def _how(data: Mapping[str, Any]) -> list[str]:
+    """Where it was tried, what the words were taken to mean, what comes next, and whatever else the event carries."""
+    peer = str(data.get("mx_host") or "")
+    if data.get("remote_ip"):
+        peer = f"{peer} [{data['remote_ip']}]".strip()
+    tried = [f"try {data['attempt']}" if data.get("attempt") else "", peer and f"to {peer}"]
+    tried += [
+        f"from {data['source_ip']}" if data.get("source_ip") else "",
+        str(data.get("tls") or ""),
+        f"in phase {data['phase']}" if data.get("phase") else "",
+    ]
+    meant = [str(data.get("bounce_class") or "")]
+    meant += [
+        f"fault: {data['fault']}" if data.get("fault") not in (None, "", "none") else "",
+        f"rule: {data['rule']}" if data.get("rule") else "",
+        "address suppressed" if data.get("suppress") else "",
+    ]
+    due = data.get("next_try_at") or data.get("due_at")
+    spoken = headline(data)
+    detail = str(data.get("detail") or "")
+    rest = [f"{name}: {value}" for name, value in data.items() if name not in _TOLD and value not in (None, "", [], {})]
+    return [
+        ", ".join(part for part in tried if part),
+        ", ".join(part for part in meant if part),
+        detail if detail and detail != spoken else "",
+        f"next try {show.moment(due)}" if due else "",
+        ", ".join(rest),
+    ]
+
+
+def _print_transcript(console: Console, transcript: object) -> None:
+    """The SMTP dialogue as ``smtp.client_transcript`` writes it: milliseconds, then ``>`` sent, ``<`` received, ``*`` a remark."""
+    lines = [str(line) for line in transcript] if isinstance(transcript, list) else str(transcript).splitlines()
+    if not console.is_terminal:
+        for line in lines:
+            show.say(console, " " * 39 + line)
+        return
+    body = Text("\n").join(show.styled((line, _dialogue_style(line))) for line in lines)
+    panel = Panel(body, title="transcript", title_align="left", border_style="dim", expand=False)
+    console.print(Padding(panel, (0, 0, 0, 2)))
+
+
+def _dialogue_style(line: str) -> str:
+    """What we said, what the remote refused, what only happened."""
+    _, _, spoken = line.partition(" ")
+    if spoken.startswith(">"):
+        return "cyan"
+    return {"< 5": "red", "< 4": "yellow"}.get(spoken[:3], "" if spoken.startswith("<") else "dim")
