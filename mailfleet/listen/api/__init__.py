@@ -1,0 +1,1 @@
+"""The operations of HTTP API ``/v1``, one module per noun."""
