@@ -163,8 +163,8 @@ def _status_part(
 def _recipient_fields(recipient: DsnRecipient, utf8: bool) -> list[tuple[str, str]]:
     """RFC 3464 2.3, in its order."""
     fields: list[tuple[str, str]] = []
-    if recipient.original_recipient:
-        kind, _, address = recipient.original_recipient.partition(";")
+    kind, _, address = recipient.original_recipient.partition(";")
+    if kind and address:
         fields.append(("Original-Recipient", _typed(kind, address, utf8)))
     fields.append(("Final-Recipient", _typed("rfc822", recipient.final_recipient, utf8)))
     fields += [("Action", recipient.action), ("Status", recipient.status)]
