@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import orjson
 
@@ -19,8 +18,7 @@ MESSAGE = "message"  # decided after the final dot
 CONNECTION = "connection"  # a whole connection was turned away: no recipient
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """One final reply for one recipient, or one connection turned away.
 
     ``code`` 0 means that the connection was closed without a reply. ``repeat`` marks a delivery that had been accepted (or
@@ -55,8 +53,7 @@ class Decision:
         return self.code >= 500 and self.phase != CONNECTION
 
 
-COLUMNS = [field.name for field in fields(Decision)]
-_HEAD = orjson.dumps(COLUMNS) + b"\n"
+_HEAD = orjson.dumps(Decision._fields) + b"\n"
 
 
 def log_path(data_dir: Path) -> Path:
@@ -77,7 +74,7 @@ class JournalWriter:
 
     def append(self, decisions: list[Decision]) -> None:
         """Write all of them in one ``write``. Raises ``OSError`` when the disk is full; then none of them counts."""
-        _write_whole(self._descriptor, b"".join([orjson.dumps(_columns(one)) + b"\n" for one in decisions]))
+        _write_whole(self._descriptor, b"".join([orjson.dumps(tuple(one)) + b"\n" for one in decisions]))
 
     def close(self) -> None:
         """Writes nothing."""
@@ -102,11 +99,6 @@ def _lines(file: IO[bytes], offset: int) -> Iterator[tuple[int, Decision]]:
         if line != _HEAD:
             yield offset, Decision(*orjson.loads(line))
         offset += len(line)
-
-
-def _columns(decision: Decision) -> tuple[object, ...]:
-    """Like ``dataclasses.astuple``, which copies deeply and is ten times slower."""
-    return tuple(getattr(decision, name) for name in COLUMNS)
 
 
 def _cut_torn_tail(descriptor: int) -> None:

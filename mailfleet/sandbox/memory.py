@@ -44,13 +44,11 @@ class Memory:
         first_ms = self._first_seen_ms.get(_triplet(sender, recipient))
         return first_ms is None or now_ms - first_ms < self._greylist_ms
 
-    def has_accepted(self, message_id: str, recipient: str) -> bool:
-        """Whether this very delivery was accepted before."""
-        return delivery_digest(message_id, recipient) in self._accepted
-
-    def has_refused(self, decision: Decision) -> bool:
-        """Whether this very delivery was refused for good before."""
-        return refusal_digest(decision) in self._refused
+    def settled(self, decision: Decision) -> bool:
+        """Whether the delivery that is accepted (or refused for good) here was accepted (or refused) before."""
+        if decision.accepted:
+            return delivery_digest(decision.message_id, decision.recipient) in self._accepted
+        return decision.refused and refusal_digest(decision) in self._refused
 
 
 def digest(text: str) -> int:

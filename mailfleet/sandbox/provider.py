@@ -139,7 +139,7 @@ class Provider:
         if not victims:
             return False
         reason = REASONS[Manner.DROP]
-        self._record_quietly(self._decisions(transaction, client, "", reason, Words(0, "", ())))
+        self._record_quietly(self._decisions(transaction, client, reason, Words(0, "", ())))
         return True
 
     def message(self, transaction: Transaction, message: bytes, client: str) -> Answer:
@@ -149,14 +149,16 @@ class Provider:
         # A message without Message-ID is known by its bytes.
         message_id = found[1].decode("utf-8", "replace") if found else f"<{digest(message.hex()):016x}@no-message-id>"
         key, reason = self._fault(transaction, message, head)
-        signature = self._desk.signatures.check(message)
+        signature = self._desk.signatures.check(message, self._desk.clock.now_ms())
         words = self.spec.words[key]
         place = _NOWHERE
         try:
             if key == "accepted":
                 place = self._desk.spool.append(message)
-            decisions = self._decisions(transaction, client, message_id, reason, words)
-            self._desk.record([self._finished(one, signature, place) for one in decisions])
+            decisions = self._decisions(
+                transaction, client, reason, words, message_id=message_id, signature=signature, place=place
+            )
+            self._desk.record(decisions)
         except OSError:
             return Answer(_FULL_DISK.encode())
         recipient = next((a for a, m in transaction.recipients if m == key), transaction.recipients[0][0])
@@ -174,7 +176,7 @@ class Provider:
         """The answer to a message over the provider's limit, whether announced by SIZE or found out."""
         words = self.spec.words["too-large"]
         if transaction.recipients:
-            self._record_quietly(self._decisions(transaction, client, "", "message-too-large", words))
+            self._record_quietly(self._decisions(transaction, client, "message-too-large", words))
         return Answer(self.words("too-large", client=client))
 
     def _stands_at_rcpt(self, manner: Manner, transaction: Transaction, address: Address) -> bool:
@@ -191,8 +193,7 @@ class Provider:
         words = self.spec.words[key]
         alone = replace(transaction, recipients=[(address, Manner.OK)])
         try:
-            decisions = self._decisions(alone, client, "", reason, words, phase=journal.ENVELOPE)
-            self._desk.record([self._finished(one, "", _NOWHERE) for one in decisions])
+            self._desk.record(self._decisions(alone, client, reason, words, phase=journal.ENVELOPE))
         except OSError:
             return Answer(_FULL_DISK.encode())
         wire = self.words(key, client=client, recipient=_printable(address, transaction), domain=address.domain)
@@ -214,14 +215,18 @@ class Provider:
         self,
         transaction: Transaction,
         client: str,
-        message_id: str,
         reason: str,
         words: Words,
+        *,
+        message_id: str = "",
         phase: str = journal.MESSAGE,
+        signature: str = "",
+        place: Place = _NOWHERE,
     ) -> list[Decision]:
         now_ms = self._desk.clock.now_ms()
-        return [
-            Decision(
+        made = []
+        for address, _ in transaction.recipients:
+            one = Decision(
                 now_ms,
                 self.spec.name,
                 client,
@@ -232,24 +237,13 @@ class Provider:
                 words.code,
                 words.enhanced,
                 reason,
+                signature=signature,
+                segment=place.segment,
+                offset=place.offset,
+                length=place.length,
             )
-            for address, _ in transaction.recipients
-        ]
-
-    def _finished(self, one: Decision, signature: str, place: Place) -> Decision:
-        """The same decision with everything that is found out late."""
-        if one.accepted:
-            repeat = self._desk.memory.has_accepted(one.message_id, one.recipient)
-        else:
-            repeat = one.refused and self._desk.memory.has_refused(one)
-        return replace(
-            one,
-            repeat=repeat,
-            signature=signature,
-            segment=place.segment,
-            offset=place.offset,
-            length=place.length,
-        )
+            made.append(one._replace(repeat=True) if self._desk.memory.settled(one) else one)
+        return made
 
     def _record_quietly(self, decisions: list[Decision]) -> None:
         """For endings that leave the client to try again anyway: a full disk changes nothing about them."""

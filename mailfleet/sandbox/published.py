@@ -16,10 +16,10 @@ import dns.name
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
+import idna
 from dns.rdtypes.ANY.TXT import TXT
 
 from mailfleet.base.errors import InputError
-from mailfleet.mail.address import domain_to_ascii
 
 _SETTLED_NS = 100_000_000  # a folder changed this recently may change again within the same tick of its clock
 TTL_S = 60
@@ -114,11 +114,14 @@ class Published:
 
 
 def _owner(name: str) -> str:
-    """A record's owner: lower case A-labels, underscores kept, no trailing dot."""
-    if name.isascii():
-        return name.lower().removesuffix(".")
-    head = [label for label in name.split(".") if label.startswith("_")]
-    return ".".join([*head, domain_to_ascii(".".join(name.split(".")[len(head) :]))])
+    """A record's owner: lower case A-labels, no trailing dot. Label by label, as ``_domainkey`` is not one of a host name."""
+    try:
+        return ".".join(
+            label.lower() if label.isascii() else idna.encode(label, uts46=True, transitional=False).decode("ascii")
+            for label in name.removesuffix(".").split(".")
+        )
+    except (idna.IDNAError, UnicodeError) as error:
+        raise InputError(f"not a domain name: {error}", where=name, mend="correct its spelling") from None
 
 
 def _rdata(owner: str, record_type: str, value: str) -> dns.rdata.Rdata:
@@ -129,7 +132,7 @@ def _rdata(owner: str, record_type: str, value: str) -> dns.rdata.Rdata:
             strings = [raw[at : at + 255] for at in range(0, len(raw), 255)] or [b""]
             return TXT(dns.rdataclass.IN, dns.rdatatype.TXT, strings)
         dns.name.from_text(owner)
-        return dns.rdata.from_text(dns.rdataclass.IN, record_type, value, origin=dns.name.root)
+        return dns.rdata.from_text(dns.rdataclass.IN, record_type, value, origin=dns.name.root, relativize=False)
     except (dns.exception.DNSException, ValueError) as error:
         raise InputError(
             f"{value!r} is not a {record_type} record: {error}", where=owner, mend="check the value"

@@ -82,13 +82,12 @@ class SandboxServer:
             await self._dns.stop()
         for session in list(self._sessions):
             session.close(b"421 4.3.2 Service shutting down, closing transmission channel\r\n")
-        deadline_s = self._clock.monotonic_s() + _GOODBYE_S
-        while self._sessions and self._clock.monotonic_s() < deadline_s:
-            await asyncio.sleep(0.01)
+        if self._sessions:
+            await asyncio.wait([session.gone for session in self._sessions], timeout=_GOODBYE_S)
         for session in list(self._sessions):
             session.abort()
+            session.connection_lost(None)  # nothing may be recorded any more
         if self._desk is not None:
-            await asyncio.sleep(0)
             self._desk.log.close()
             self._desk.spool.close()
             self._desk = None

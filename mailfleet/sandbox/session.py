@@ -25,6 +25,7 @@ class Session(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._upgrade: asyncio.Task[None] | None = None
         self.last_heard_s = 0.0
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -44,6 +45,8 @@ class Session(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._sessions.discard(self)
         self._dialogue = None
+        if not self.gone.done():
+            self.gone.set_result(None)
         if self._timer is not None:
             self._timer.cancel()
         if self._counted:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
+from mailfleet.base.errors import InputError
+from mailfleet.mail import dkim
 from mailfleet.sandbox.published import Published
 
 OK = "ok"
 BAD = "bad"
 ABSENT = "absent"
-UNCHECKED = ""
 
 
 class SignatureCheck:
@@ -18,18 +16,13 @@ class SignatureCheck:
 
     def __init__(self, published: Published) -> None:
         self._lookup = published.txt
-        self._dkim: Any = None
-        try:
-            self._dkim = importlib.import_module("mailfleet.mail.dkim")
-        except ModuleNotFoundError as error:
-            if error.name != "mailfleet.mail.dkim":
-                raise
 
-    def check(self, message: bytes) -> str:
+    def check(self, message: bytes, now_ms: int) -> str:
         """``ok`` when there is a signature and none fails, ``absent`` without any, else ``bad``."""
-        if self._dkim is None:
-            return UNCHECKED
-        results = self._dkim.verify(message, self._lookup)
+        try:
+            results = dkim.verify(message, self._lookup, now_ms=now_ms)
+        except InputError:
+            return BAD  # a header that cannot be read cannot be verified
         if not results:
             return ABSENT
         return OK if all(result.result == "ok" for result in results) else BAD
