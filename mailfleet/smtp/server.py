@@ -47,6 +47,7 @@ class ServerSession:
         """``tls`` describes the protection of a connection that begins with TLS, for example ``TLSv1.3 TLS_AES_256_GCM_SHA384``."""
         self.config = config
         self.lines_taken = 0  # commands and AUTH responses: a driver sees progress by it
+        self.stalled = False  # input waits only because too much is unsent
         self._farewell: Reply | None = None
         self._core = SessionCore(config, tls)
         self._core.say(Reply(220, (f"{config.hostname} ESMTP Mailfleet",)))
@@ -78,10 +79,9 @@ class ServerSession:
         return len(self._core.input) + self._core.message_bytes + (reader.kept_bytes if reader else 0)
 
     @property
-    def stalled(self) -> bool:
-        """Input waits only because too much is unsent."""
-        core = self._core
-        return bool(core.input) and core.output_bytes >= MAX_UNSENT_BYTES and core.pending is None
+    def goodbye(self) -> bool:
+        """The session ends because the client said QUIT, so it has nothing more to send."""
+        return self._core.goodbye
 
     def protocol(self, *, smtputf8: bool) -> str:
         """The word for ``with`` in Received (RFC 3848, RFC 6531 4.3)."""
@@ -110,10 +110,13 @@ class ServerSession:
         core = self._core
         if core.pending:
             return []
-        while core.pending is None and not core.closing:
+        self.stalled = False
+        while core.pending is None and not core.closing and not self.stalled:
             if self._farewell and not self.receiving_message:
                 core.close(self._farewell)
-            elif core.output_bytes >= MAX_UNSENT_BYTES or not self._step():
+            elif core.output_bytes >= MAX_UNSENT_BYTES:
+                self.stalled = True
+            elif not self._step():
                 break
         if core.position:
             core.input, core.position = core.input[core.position :], 0

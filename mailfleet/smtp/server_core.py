@@ -32,6 +32,7 @@ class SessionCore:
         self.esmtp = False
         self.authenticated = False
         self.closing = False
+        self.goodbye = False
         self.state = State.GREETED
         self.pending: Event | None = None
         self.input = b""
@@ -70,6 +71,7 @@ class SessionCore:
         """Say ``reply``, if any, as the last word. Nothing more is read; a message on its way is forgotten."""
         if reply:
             self.say(reply)
+            self.goodbye = reply.code == 221
         self.closing = True
         self.pending = None
         self.reset()

@@ -1,0 +1,147 @@
+"""Submission over SMTP (RFC 6409): the sockets, the limits that all connections share, and an end without loss."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections import Counter
+
+import structlog
+
+from mailfleet.base.clock import Clock
+from mailfleet.base.errors import ConfigError
+from mailfleet.config.settings import Submission, split_host_port
+from mailfleet.listen.submission_backend import Connection, SubmissionBackend
+from mailfleet.listen.submission_connection import SubmissionConnection
+from mailfleet.smtp.reply import Reply
+from mailfleet.smtp.server_states import ServerConfig
+
+__all__ = ["SubmissionBackend", "SubmissionListener"]
+
+BACKLOG = 512
+
+log = structlog.get_logger()
+
+
+class SubmissionListener:
+    """Listens on ``settings.listen`` (STARTTLS) and ``settings.tls_listen`` (implicit TLS) and hands mail to ``backend``.
+
+    ``ssl_context`` None offers no TLS; then ``tls_listen`` must be empty. Raises ``ConfigError`` for settings that cannot work.
+    """
+
+    def __init__(
+        self,
+        backend: SubmissionBackend,
+        settings: Submission,
+        hostname: str,
+        ssl_context: ssl.SSLContext | None,
+        clock: Clock,
+    ) -> None:
+        if settings.tls_listen and ssl_context is None:
+            raise ConfigError(
+                "implicit TLS needs a certificate",
+                where="submission.tls_listen",
+                mend="set submission.tls_cert and submission.tls_key, or leave tls_listen empty",
+            )
+        if settings.max_message_bytes > settings.max_buffered_mb * 1_048_576:
+            raise ConfigError(
+                "one message of submission.max_message_bytes would not fit into it",
+                where="submission.max_buffered_mb",
+                mend=f"set it to at least {-(-settings.max_message_bytes // 1_048_576)}",
+            )
+        self.backend = backend
+        self.settings = settings
+        self.clock = clock
+        self.ssl_context = ssl_context
+        self.config = ServerConfig(
+            hostname=hostname,
+            max_message_bytes=settings.max_message_bytes,
+            max_recipients=settings.max_recipients,
+            max_errors=settings.max_errors,
+            starttls=ssl_context is not None,
+        )
+        self.buffered_bytes = 0  # over all connections
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.address: tuple[str, int] | None = None
+        self.tls_address: tuple[str, int] | None = None
+        self._connections: set[Connection] = set()
+        self._per_ip: Counter[str] = Counter()
+        self._servers: list[asyncio.Server] = []
+        self._stopping = False
+        self._empty = asyncio.Event()
+
+    async def start(self) -> tuple[str, int]:
+        """Listen. Returns the bound host and port of ``listen``, or of ``tls_listen`` where that is the only one, or ``("", 0)``.
+
+        ``address`` and ``tls_address`` tell both. Raises ``ConfigError`` when an address cannot be bound.
+        """
+        self.address = await self._listen(self.settings.listen, "submission.listen", implicit_tls=False)
+        try:
+            self.tls_address = await self._listen(self.settings.tls_listen, "submission.tls_listen", implicit_tls=True)
+        except ConfigError:
+            await self.stop(0)
+            raise
+        return self.address or self.tls_address or ("", 0)
+
+    async def stop(self, grace_s: float) -> None:
+        """Stop listening, say 421 to idle clients, give those in the middle of a message ``grace_s`` seconds, then cut them off.
+
+        Returns when every connection is gone and every message handed to the backend has been settled by it.
+        """
+        self._stopping = True
+        for server in self._servers:
+            server.close()
+        for connection in list(self._connections):
+            connection.shut_down()
+        if not self._connections:
+            self._empty.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), grace_s)
+        for connection in list(self._connections):
+            connection.abort(Reply.of(421, "4.3.2", "The server is stopping; try again soon"))
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+
+    def enter(self, connection: Connection) -> Reply | None:
+        """Count a new connection in, or say why not."""
+        settings = self.settings
+        if self._stopping:
+            return Reply.of(421, "4.3.2", "The server is stopping; try again soon")
+        if len(self._connections) >= settings.max_connections:
+            log.warning("submission.too_many_connections", open=len(self._connections), peer=connection.peer_ip)
+            return Reply.of(421, "4.7.0", "Too many connections; try again soon")
+        if self._per_ip[connection.peer_ip] >= settings.max_connections_per_ip:
+            log.warning("submission.too_many_connections_from_address", peer=connection.peer_ip)
+            return Reply.of(421, "4.7.0", "Too many connections from your address; close some first")
+        self._connections.add(connection)
+        self._per_ip[connection.peer_ip] += 1
+        return None
+
+    def leave(self, connection: Connection) -> None:
+        """Count a connection out, once."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._per_ip[connection.peer_ip] -= 1
+            if not self._per_ip[connection.peer_ip]:
+                del self._per_ip[connection.peer_ip]
+            if self._stopping and not self._connections:
+                self._empty.set()
+
+    async def _listen(self, address: str, setting: str, *, implicit_tls: bool) -> tuple[str, int] | None:
+        if not address:
+            return None
+        host, port = split_host_port(address)
+        try:
+            server = await asyncio.get_running_loop().create_server(
+                lambda: SubmissionConnection(self, implicit_tls=implicit_tls), host, port, backlog=BACKLOG
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {address}: {error.strerror or error}",
+                where=setting,
+                mend="choose a free port, or stop what uses it",
+            ) from None
+        self._servers.append(server)
+        bound = server.sockets[0].getsockname()
+        return str(bound[0]), int(bound[1])

@@ -1,0 +1,356 @@
+"""One submission connection: an asyncio Protocol that drives a ``ServerSession``, asks the backend and keeps the time."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, cast
+
+import structlog
+
+from mailfleet.base.errors import BusyError, InputError
+from mailfleet.engine.requests import Actor, EnvelopeRecipient, SubmittedMessage
+from mailfleet.listen.submission_backend import Hub
+from mailfleet.smtp.reply import RefusedMessage, Reply
+from mailfleet.smtp.server import ServerSession
+from mailfleet.smtp.server_states import (
+    Event,
+    LoginAsked,
+    MessageComing,
+    MessageReceived,
+    RecipientGiven,
+    SenderGiven,
+    TlsAsked,
+)
+
+AUTH_FAILURE_DELAY_S = 1.0
+HANDSHAKE_TIMEOUT_S = 30.0
+LINGER_S = 2.0
+MAX_UNWRITTEN_BYTES = 65_536
+MAX_UNREAD_BYTES = 65_536  # input held while the backend works; above it the socket is not read
+
+log = structlog.get_logger()
+
+_BUSY = Reply.of(451, "4.3.1", "Too much mail is arriving at once; try again soon")
+_TIMED_OUT = Reply.of(421, "4.4.2", "Timed out")
+_STOPPING = Reply.of(421, "4.3.2", "The server is stopping; try again soon")
+
+
+class SubmissionConnection(asyncio.Protocol):
+    """Made by the listener for each connection that comes in; ``implicit_tls`` starts the handshake first (RFC 8314 3.3)."""
+
+    def __init__(self, hub: Hub, *, implicit_tls: bool) -> None:
+        self._hub = hub
+        self._implicit_tls = implicit_tls
+        self._transport: asyncio.Transport | None = None
+        self._session: ServerSession | None = None
+        self._actor: Actor | None = None
+        self.peer_ip = ""
+        self._task: asyncio.Task[None] | None = None
+        self._handshaking = False
+        self._early = b""  # came under TLS before the handshake was reported done
+        self._unwritten = self._unread = self._half_closed = self._finished = False
+        self._counted_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._lines = 0
+        self._line_at_s = self._data_at_s = 0.0
+        self._message_since_s: float | None = None
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=MAX_UNWRITTEN_BYTES)
+        peername = transport.get_extra_info("peername") or ("",)
+        self.peer_ip = str(peername[0]).partition("%")[0].removeprefix("::ffff:")
+        refusal = self._hub.enter(self)
+        if refusal:
+            self._finished = True
+            if not self._implicit_tls:  # a client that expects TLS cannot read a reply in the clear
+                self._transport.write(refusal.encode())
+            self._transport.close()
+        elif self._implicit_tls:
+            self._transport.pause_reading()
+            self._spawn(self._start_tls())
+        else:
+            self._begin("")
+
+    def data_received(self, data: bytes) -> None:
+        if self._finished:
+            return  # lingering: read so that the last reply is not lost to a reset, and throw away
+        if self._handshaking:
+            self._early += data
+        elif self._session is None or self._transport is None:
+            self.abort()
+        else:
+            self._data_at_s = self._hub.clock.monotonic_s()
+            self._pump(self._session.receive(data))
+
+    def eof_received(self) -> bool:
+        """A client that pipes a whole session and half-closes still gets its last reply, except under TLS, which forbids it."""
+        self._half_closed = self._task is not None and self._session is not None and not self._session.tls
+        return self._half_closed
+
+    def pause_writing(self) -> None:
+        """Replies are not being read: take no more commands until they are. The idle timer ends it."""
+        self._unwritten = True
+        self._watch_reading()
+
+    def resume_writing(self) -> None:
+        self._unwritten = False
+        if self._session and not self._finished:
+            self._pump(self._session.proceed())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._task and not self._handshaking:
+            log.info("submission.client_left_before_reply", peer=self.peer_ip)
+        self._end()
+
+    # What the listener calls
+
+    def shut_down(self) -> None:
+        """Say 421 and close, after the message that is arriving, if any."""
+        if self._session is None:
+            self.abort()
+        elif not self._finished:
+            self._pump(self._session.shut_down(_STOPPING))
+
+    def abort(self, reply: Reply | None = None) -> None:
+        """Close now; ``reply`` is said if it can be sent without waiting."""
+        if self._transport and reply and self._session and not self._finished:
+            self._session.close(reply)
+            self._transport.write(self._session.bytes_to_send())
+            self._transport.close()
+        elif self._transport:
+            self._transport.abort()
+        self._end()
+
+    # Driving the session
+
+    def _begin(self, tls: str) -> None:
+        hub = self._hub
+        trusted = hub.settings.auth_without_tls_on_loopback and ipaddress.ip_address(self.peer_ip).is_loopback
+        self._session = ServerSession(replace(hub.config, auth_without_tls=trusted), tls=tls)
+        self._line_at_s = self._data_at_s = hub.clock.monotonic_s()
+        self._arm(self._check_every_s)
+        self._pump([])
+
+    def _pump(self, events: list[Event]) -> None:
+        """Answer events until there are none, or one that takes time; send what there is to send."""
+        session = self._session
+        assert session
+        while True:
+            while events:
+                events = self._handle(session, events[0])
+            self._flush(session)
+            if self._finished or self._unwritten or not session.stalled:
+                break
+            events = session.proceed()
+        self._watch_reading()
+
+    def _handle(self, session: ServerSession, event: Event) -> list[Event]:
+        hub = self._hub
+        match event:
+            case LoginAsked():
+                self._spawn(self._login(session, event))
+            case MessageReceived():
+                self._spawn(self._accept(session, event))
+            case TlsAsked():
+                assert self._transport
+                self._transport.pause_reading()
+                self._flush(session)
+                self._spawn(self._start_tls())
+            case SenderGiven(mail):
+                assert self._actor
+                return session.answer(hub.backend.refusal() or hub.backend.check_sender(self._actor, mail.reverse_path))
+            case RecipientGiven(rcpt):
+                assert self._actor
+                return session.answer(hub.backend.check_recipient(self._actor, rcpt.forward_path))
+            case MessageComing(expected_bytes):
+                full = hub.buffered_bytes + expected_bytes > hub.settings.max_buffered_mb * 1_048_576
+                return session.answer(_BUSY if full else None)
+        return []
+
+    def _flush(self, session: ServerSession) -> None:
+        """Send, and keep the books: bytes held, progress, the start of a message."""
+        hub = self._hub
+        output = session.bytes_to_send()
+        if output and self._transport:
+            self._transport.write(output)
+        self._count(session.buffered_bytes)
+        if session.receiving_message and hub.buffered_bytes > hub.settings.max_buffered_mb * 1_048_576:
+            session.refuse_message(_BUSY)
+            self._count(session.buffered_bytes)
+        if session.lines_taken != self._lines:
+            self._lines, self._line_at_s = session.lines_taken, hub.clock.monotonic_s()
+        if not session.receiving_message:
+            self._message_since_s = None
+        elif self._message_since_s is None:
+            self._message_since_s = hub.clock.monotonic_s()
+        if session.closing and not self._finished:
+            self._finish(session)
+        elif self._half_closed and self._task is None and not session.stalled and self._transport:
+            self._transport.close()
+
+    def _count(self, held_bytes: int) -> None:
+        self._hub.buffered_bytes += held_bytes - self._counted_bytes
+        self._counted_bytes = held_bytes
+
+    def _watch_reading(self) -> None:
+        """Read the socket only while there is room for what comes."""
+        waiting = self._unwritten or (self._task is not None and self._counted_bytes > MAX_UNREAD_BYTES)
+        if self._transport and waiting != self._unread and not self._handshaking:
+            self._unread = waiting
+            self._transport.pause_reading() if waiting else self._transport.resume_reading()
+
+    def _finish(self, session: ServerSession) -> None:
+        """The last word is written. After QUIT close at once; else the client may be sending still, and to close on unread bytes
+        resets the connection and loses the reply: half-close, read on for a moment, then cut."""
+        self._finished = True
+        assert self._transport
+        self._arm(LINGER_S)
+        if session.goodbye:
+            self._transport.close()
+        else:
+            if self._unread and not self._unwritten:
+                self._transport.resume_reading()
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
+
+    def _end(self) -> None:
+        """The connection is gone. A message that the backend is taking is taken all the same."""
+        self._finished = True
+        self._count(0)
+        if self._timer:
+            self._timer.cancel()
+        self._transport = None
+        if self._session:
+            self._session.close(None)
+        self._hub.leave(self)
+
+    # Time
+
+    @property
+    def _check_every_s(self) -> float:
+        return min(self._hub.settings.idle_timeout_s, self._hub.settings.message_timeout_s)
+
+    def _arm(self, delay_s: float) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._check_time)
+
+    def _check_time(self) -> None:
+        """One timer a connection: it looks at the deadlines and sleeps on. A line resets the idle time, a dripping byte does not."""
+        if self._finished or self._session is None:
+            self.abort()
+            return
+        settings, now_s = self._hub.settings, self._hub.clock.monotonic_s()
+        if self._task:
+            deadline_s = now_s + self._check_every_s  # the backend is working: not the client's fault
+        elif self._message_since_s is not None:
+            whole = self._message_since_s + settings.message_timeout_s
+            deadline_s = min(self._data_at_s + settings.idle_timeout_s, whole)
+        else:
+            deadline_s = self._line_at_s + settings.idle_timeout_s
+        if now_s >= deadline_s:
+            self._session.close(_TIMED_OUT)
+            self._flush(self._session)
+        else:
+            self._arm(min(deadline_s - now_s, self._check_every_s))
+
+    # What takes time
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._task = asyncio.get_running_loop().create_task(work)
+        self._hub.tasks.add(task)
+        task.add_done_callback(self._hub.tasks.discard)
+
+    def _work_done(self, session: ServerSession, reply: Reply | None) -> None:
+        self._task = None
+        if not self._finished:
+            self._line_at_s = self._hub.clock.monotonic_s()
+            self._pump(session.answer(reply))
+
+    async def _start_tls(self) -> None:
+        hub = self._hub
+        assert self._transport
+        assert hub.ssl_context
+        self._handshaking = (
+            True  # start_tls takes the socket over before it first waits: no clear text arrives from here on
+        )
+        try:
+            transport = await asyncio.get_running_loop().start_tls(
+                self._transport,
+                self,
+                hub.ssl_context,
+                server_side=True,
+                ssl_handshake_timeout=min(HANDSHAKE_TIMEOUT_S, hub.settings.idle_timeout_s),
+            )
+        except OSError as error:  # ssl.SSLError, a reset and a handshake that takes too long are all of this kind
+            log.info("submission.tls_failed", peer=self.peer_ip, reason=str(error))
+            self.abort()
+            return
+        finally:
+            self._task, self._handshaking = None, False
+        if transport is None or self._finished:
+            self.abort()
+            return
+        self._transport, self._unread = transport, False
+        transport.set_write_buffer_limits(high=MAX_UNWRITTEN_BYTES)
+        tls_object = transport.get_extra_info("ssl_object")
+        tls = f"{tls_object.version()} {tls_object.cipher()[0]}"
+        early, self._early = self._early, b""
+        if self._session is None:
+            self._begin(tls)
+        else:
+            self._session.tls_started(tls)
+        if early:
+            self.data_received(early)
+
+    async def _login(self, session: ServerSession, event: LoginAsked) -> None:
+        hub = self._hub
+        refusal: Reply | None = None
+        try:
+            self._actor = await hub.backend.authenticate(event.username, event.password, self.peer_ip)
+            if self._actor is None:
+                refusal = Reply.of(535, "5.7.8", "User name or password is wrong")
+        except BusyError as error:
+            refusal = Reply.of(454, "4.7.0", error.reason)
+        except Exception:
+            log.exception("submission.authenticate_failed", peer=self.peer_ip)
+            refusal = Reply.of(454, "4.7.0", "Logins cannot be checked just now; try again soon")
+        if refusal:
+            log.info("submission.login_refused", peer=self.peer_ip, username=event.username, reply=str(refusal))
+            await hub.clock.sleep(
+                AUTH_FAILURE_DELAY_S
+            )  # slows guessing down; the connection limit per address does the rest
+        self._work_done(session, refusal)
+
+    async def _accept(self, session: ServerSession, event: MessageReceived) -> None:
+        assert self._actor
+        message = SubmittedMessage(
+            reverse_path=event.mail.reverse_path,
+            recipients=[EnvelopeRecipient(rcpt.forward_path, rcpt.notify, rcpt.orcpt) for rcpt in event.recipients],
+            data=event.data,
+            smtputf8=event.mail.smtputf8,
+            ret=event.mail.ret,
+            envid=event.mail.envid,
+            ehlo_name=session.ehlo_name,
+            peer_ip=self.peer_ip,
+            protocol=session.protocol(smtputf8=event.mail.smtputf8),
+            tls=session.tls,
+        )
+        try:
+            reply = Reply.of(250, "2.0.0", f"Ok: queued as {await self._hub.backend.accept(self._actor, message)}")
+        except RefusedMessage as error:
+            reply = error.reply
+        except InputError as error:
+            reply = Reply.of(550, "5.6.0", str(error))
+        except BusyError as error:
+            reply = Reply.of(451, "4.3.1", error.reason)
+        except Exception:
+            log.exception("submission.accept_failed", peer=self.peer_ip)
+            reply = Reply.of(451, "4.3.0", "Something went wrong here; try again soon")
+        self._work_done(session, reply)
