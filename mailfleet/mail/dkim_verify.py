@@ -179,8 +179,11 @@ def _read(field: HeaderField, tags: dict[str, str], now_ms: int | None) -> _Sign
 def _ascii_selector(selector: str) -> str:
     if _SELECTOR.fullmatch(selector):
         return selector.lower()
-    # RFC 8616 4: U-labels are allowed. domain_to_ascii insists on a dot, which a selector need not have.
-    return domain_to_ascii(f"{selector}.example").removesuffix(".example")
+    try:
+        # RFC 8616 4: U-labels are allowed. domain_to_ascii insists on a dot, which a selector need not have.
+        return domain_to_ascii(f"{selector}.example").removesuffix(".example")
+    except InputError:
+        raise InputError("s= is not a selector") from None
 
 
 def _identity_domain(identity: str, domain: str) -> str:
