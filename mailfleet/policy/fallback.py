@@ -208,4 +208,5 @@ FAILURES: dict[Failure, FailureMeaning] = {
     Failure.NEEDS_SMTPUTF8: FailureMeaning("unsupported", Action.BOUNCE),  # RFC 6531 3.2
     Failure.NEEDS_8BITMIME: FailureMeaning("unsupported", Action.BOUNCE),  # RFC 6152 3
     Failure.RENDER: FailureMeaning("render", Action.BOUNCE),
+    Failure.INTERNAL: FailureMeaning("render", Action.DEFER),
 }

@@ -20,7 +20,7 @@ MAX_TEXT_CHARS = 2000  # 512 octets a line (RFC 5321 4.5.3.1.5), some lines
 
 _WORD = re.compile(r"[^\W_]+")
 _PHRASE_WORD = re.compile(r"[^\W_]+\*?|\.\.\.")
-_ADDRESS = re.compile(r"[^\s<>()\[\]:;,@]{1,256}@[^\s<>()@]{1,256}")
+_AROUND_ADDRESS = str.maketrans(dict.fromkeys("<>()[]:;,", " "))
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]")  # Thai, Lao, Han, kana, Hangul
 _STATUS_AHEAD = re.compile(r"[245]\.\d{1,3}\.\d{1,3}\s")
 
@@ -31,7 +31,7 @@ def words_of(reply: Reply) -> list[str]:
     lines += [line[ahead.end() :] if (ahead := _STATUS_AHEAD.match(line)) else line for line in reply.lines[1:]]
     text = " ".join(lines)[:MAX_TEXT_CHARS].lower()
     if "@" in text:
-        text = _ADDRESS.sub(" ", text)
+        text = " ".join(part for part in text.translate(_AROUND_ADDRESS).split() if "@" not in part)
     return _WORD.findall(text)
 
 
