@@ -118,7 +118,7 @@ async def campaign_deliveries(
 @router.post("/{campaign}/pause", summary="Pause a campaign")
 async def pause_campaign(campaign: str, actor: Sender, engine: Engine, body: PauseBody | None = None) -> CampaignView:
     """Attempts under way end as they end; no new ones start until it is resumed."""
-    return await engine.campaigns.pause(actor, campaign, (body or PauseBody()).reason)
+    return await engine.campaigns.pause(actor, campaign, (body.reason if body else "") or "paused by API")
 
 
 @router.post("/{campaign}/resume", summary="Resume a campaign")

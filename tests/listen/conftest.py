@@ -1,0 +1,80 @@
+"""An app over an engine in memory, with a client that talks ASGI to it and a way to serve it on a port."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from mailfleet.config.settings import Settings, Submission
+from mailfleet.listen.http import create_app
+
+
+def _memory() -> Any:
+    """The module beside this file: tests are no package, so it is loaded by its path."""
+    name = "mailfleet_tests_memory_engine"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("memory_engine.py"))
+        assert spec
+        assert spec.loader
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture
+def memory() -> Any:
+    """Makers of views."""
+    return _memory()
+
+
+@pytest.fixture
+def engine() -> Any:
+    """A ``MemoryEngine``; tokens are ``all``, ``reader`` and ``sender``."""
+    return _memory().MemoryEngine()
+
+
+@pytest.fixture
+def app(engine: Any) -> FastAPI:
+    return create_app(engine.services(), Settings(submission=Submission(max_message_bytes=200_000)))
+
+
+@pytest.fixture
+async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client with every scope."""
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://mail.example", headers={"Authorization": "Bearer all"}
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Callable[[FastAPI], Awaitable[int]]]:
+    """Serve an app with uvicorn on a free port of loopback."""
+    running: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+
+    async def start(app: FastAPI) -> int:
+        config = uvicorn.Config(
+            app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", timeout_graceful_shutdown=1
+        )
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server._serve())
+        running.append((server, task))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        port: int = server.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    yield start
+    for server, task in running:
+        server.should_exit = True
+        await task

@@ -1,0 +1,362 @@
+"""The engine's services in memory: enough behaviour for the API and the page to be judged by what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError, Problem
+from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
+from mailfleet.engine.services import MAX_CHUNK_ROWS, Services
+from mailfleet.engine.views import (
+    CampaignAccepted,
+    CampaignPage,
+    CampaignView,
+    CredentialView,
+    DeliveryPage,
+    DeliveryView,
+    DnsRecordView,
+    DomainView,
+    EventPage,
+    EventView,
+    Health,
+    MessageAccepted,
+    ProblemView,
+    QueueRow,
+    QueueView,
+    RecipientRef,
+    SuppressionPage,
+    SuppressionView,
+    TokenView,
+    Trace,
+)
+from mailfleet.mail.address import Address
+
+AT = "2026-01-31T09:00:00.000Z"
+ALL = frozenset({"send", "read", "manage"})
+
+
+def view_of(campaign: str, **changes: Any) -> CampaignView:
+    """A campaign half way."""
+    values: dict[str, Any] = {
+        "campaign": campaign,
+        "name": "January news",
+        "state": "sending",
+        "stream": "bulk",
+        "sender": "news@shop.example",
+        "subject": "News",
+        "created_at": AT,
+        "send_at": None,
+        "finished_at": None,
+        "rows": 10_000,
+        "invalid": 3,
+        "duplicates": 2,
+        "recipients": 9_995,
+        "suppressed": 5,
+        "queued": 3_000,
+        "deferred": 400,
+        "leased": 90,
+        "delivered": 6_600,
+        "bounced": 280,
+        "expired": 20,
+        "cancelled": 0,
+        "pending": 3_090,
+        "seconds": 12.5,
+    }
+    return CampaignView(**(values | changes))
+
+
+@dataclass
+class Upload:
+    """Keeps chunk sizes, not rows: a million of them pass through."""
+
+    engine: MemoryEngine
+    request: CampaignRequest
+    previews: int
+    chunks: list[int] = field(default_factory=list)
+    rows: list[RecipientRow] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    row_count: int = 0
+    last_line: int = 0
+    ended: str = ""
+
+    async def add(self, rows: Sequence[RecipientRow], problems: Sequence[Problem]) -> None:
+        assert not self.ended
+        assert len(rows) <= MAX_CHUNK_ROWS
+        lines = [row.line for row in rows]
+        assert lines == sorted(lines)
+        assert not lines or lines[0] > self.last_line
+        self.last_line = lines[-1] if lines else self.last_line
+        self.chunks.append(len(rows))
+        self.row_count += len(rows)
+        if len(self.rows) < 100:
+            self.rows += rows
+        self.problems += problems
+
+    async def seal(self) -> CampaignAccepted:
+        self.ended = "sealed"
+        refused = (bool(self.problems) and not self.request.skip_invalid) or not self.row_count
+        campaign = None
+        if not refused and not self.request.dry_run:
+            campaign = view_of(f"cmp_{len(self.engine.campaigns):013}", name=self.request.name, rows=self.row_count)
+            self.engine.campaigns[campaign.campaign] = campaign
+        return CampaignAccepted(
+            campaign=campaign,
+            rows=self.row_count + len(self.problems),
+            invalid=len(self.problems),
+            duplicates=0,
+            suppressed=0,
+            problems=[
+                ProblemView(
+                    line=one.line, code=one.code, what=one.what, mend=one.mend, field=one.field, value=one.value
+                )
+                for one in self.problems
+            ],
+            problem_count=len(self.problems),
+            previews=["From: news@shop.example\r\n"] * self.previews,
+        )
+
+    async def abandon(self) -> None:
+        if not self.ended:
+            self.ended = "abandoned"
+
+
+class MemoryEngine:
+    """All five services in one; ``services()`` is what entrances take."""
+
+    def __init__(self) -> None:
+        self.actors = {
+            "all": Actor(1, name="all", scopes=ALL),  # type: ignore[arg-type]  # ids are new types over int
+            "reader": Actor(1, name="reader", scopes=frozenset({"read"})),  # type: ignore[arg-type]
+            "sender": Actor(1, name="sender", scopes=frozenset({"send"})),  # type: ignore[arg-type]
+        }
+        self.sent: list[MessageRequest] = []
+        self.uploads: list[Upload] = []
+        self.campaigns: dict[str, CampaignView] = {}
+        self.event_log: list[EventView] = []
+        self.delivery_log: list[DeliveryView] = []
+        self.domain_log: dict[str, DomainView] = {}
+        self.credential_log: dict[str, CredentialView] = {}
+        self.token_log: dict[str, TokenView] = {}
+        self.suppressed: dict[tuple[str, str | None], SuppressionView] = {}
+        self.healthy = Health(ok=True, sandbox=True, time_scale=1440, version="0.1.0")
+        self.backlog = QueueView(queued=0, deferred=0, leased=0, sites=[])
+        self.busy = False
+        self.broken = False
+        self.steered: list[tuple[str, str]] = []
+
+    def services(self) -> Services:
+        manage = _Manage(self)
+        return Services(messages=self, campaigns=_Campaigns(self), observe=_Observe(self), manage=manage)
+
+    def happen(self, kind: str, recipient: str = "ann@gmail.example", **data: Any) -> EventView:
+        event = EventView(
+            id=len(self.event_log) + 1, at=AT, kind=kind, recipient=recipient, delivery="dlv_1", data=data
+        )
+        self.event_log.append(event)
+        return event
+
+    async def send(self, actor: Actor, request: MessageRequest) -> MessageAccepted:
+        if self.busy:
+            raise BusyError("the disk is nearly full", retry_after_s=7)
+        if self.broken:
+            raise RuntimeError("secret inside")
+        for address in (*request.to, *request.cc, *request.bcc):
+            Address.parse(address.rpartition("<")[2].removesuffix(">"))
+        self.sent.append(request)
+        deliveries = [RecipientRef(delivery="dlv_1", recipient=to, state="queued") for to in request.to]
+        return MessageAccepted(message="cnt_1", message_id="<1@shop.example>", deliveries=deliveries)
+
+
+@dataclass
+class _Campaigns:
+    engine: MemoryEngine
+
+    async def open(self, actor: Actor, request: CampaignRequest, *, previews: int = 0) -> Upload:
+        if "{{" in request.subject and "}}" not in request.subject:
+            raise InputError("the template is wrong", where="subject", mend="close the variable with }}")
+        self.engine.uploads.append(Upload(self.engine, request, previews))
+        return self.engine.uploads[-1]
+
+    async def get(self, actor: Actor, campaign: str) -> CampaignView:
+        if campaign not in self.engine.campaigns:
+            raise NotFoundError("there is no such campaign", where="campaign", mend="list them")
+        return self.engine.campaigns[campaign]
+
+    async def list(self, actor: Actor, after: str | None, limit: int) -> CampaignPage:
+        found = [
+            view for name, view in sorted(self.engine.campaigns.items(), reverse=True) if after is None or name < after
+        ]
+        return CampaignPage(items=found[:limit], next=found[limit - 1].campaign if len(found) > limit else None)
+
+    async def _move(self, actor: Actor, campaign: str, state: str, reason: str = "") -> CampaignView:
+        view = await self.get(actor, campaign)
+        if view.state == "cancelled":
+            raise ConflictError("the campaign is cancelled", mend="send it again")
+        self.engine.steered.append((campaign, state))
+        moved = view.model_copy(update={"state": state, "pause_reason": reason})
+        self.engine.campaigns[campaign] = moved
+        return moved
+
+    async def pause(self, actor: Actor, campaign: str, reason: str) -> CampaignView:
+        return await self._move(actor, campaign, "paused", reason)
+
+    async def resume(self, actor: Actor, campaign: str) -> CampaignView:
+        return await self._move(actor, campaign, "sending")
+
+    async def cancel(self, actor: Actor, campaign: str) -> CampaignView:
+        return await self._move(actor, campaign, "cancelled")
+
+
+@dataclass
+class _Observe:
+    engine: MemoryEngine
+
+    async def events(
+        self,
+        actor: Actor,
+        *,
+        after: int,
+        limit: int,
+        kinds: frozenset[str],
+        campaign: str | None,
+        delivery: str | None,
+    ) -> EventPage:
+        found = [event for event in self.engine.event_log if not kinds or event.kind in kinds]
+        if after < 0:
+            return EventPage(items=found[-limit:])
+        found = [event for event in found if event.id > after]
+        return EventPage(items=found[:limit], next=str(found[limit - 1].id) if len(found) > limit else None)
+
+    async def deliveries(
+        self,
+        actor: Actor,
+        *,
+        campaign: str | None,
+        state: str | None,
+        recipient: str | None,
+        after: str | None,
+        limit: int,
+    ) -> DeliveryPage:
+        return DeliveryPage(
+            items=[one for one in self.engine.delivery_log if state is None or one.state == state][:limit]
+        )
+
+    async def trace(self, actor: Actor, what: str) -> list[Trace]:
+        return [
+            Trace(delivery=one, events=self.engine.event_log)
+            for one in self.engine.delivery_log
+            if what in (one.recipient, one.delivery)
+        ]
+
+    async def queue(self, actor: Actor) -> QueueView:
+        return self.engine.backlog
+
+    async def health(self) -> Health:
+        return self.engine.healthy
+
+
+@dataclass
+class _Manage:
+    engine: MemoryEngine
+
+    async def add_domain(self, actor: Actor, domain: str, *, ed25519: bool = False) -> DomainView:
+        if "." not in domain:
+            raise InputError("the domain has no dot", where="domain", mend="write it whole")
+        if domain in self.engine.domain_log:
+            raise ConflictError(f"{domain} is there already", where="domain", mend="see it: GET /v1/domains")
+        record = DnsRecordView(name=f"mf1._domainkey.{domain}", type="TXT", value="v=DKIM1; p=AAAA", purpose="DKIM")
+        view = DomainView(domain=domain, return_path_host="", selectors=["mf1"], records=[record], created_at=AT)
+        self.engine.domain_log[domain] = view
+        return view
+
+    async def domains(self, actor: Actor) -> list[DomainView]:
+        return list(self.engine.domain_log.values())
+
+    async def domain(self, actor: Actor, name: str) -> DomainView:
+        return _found(self.engine.domain_log, name)
+
+    async def remove_domain(self, actor: Actor, name: str) -> None:
+        del self.engine.domain_log[_found(self.engine.domain_log, name).domain]
+
+    async def add_credential(
+        self, actor: Actor, *, username: str, stream: str, allowed_domains: Sequence[str]
+    ) -> CredentialView:
+        name = f"crd_{len(self.engine.credential_log)}"
+        made = CredentialView(
+            credential=name, username=username, stream=stream, allowed_domains=list(allowed_domains), created_at=AT
+        )
+        self.engine.credential_log[name] = made
+        return made.model_copy(update={"password": "once"})
+
+    async def credentials(self, actor: Actor) -> list[CredentialView]:
+        return list(self.engine.credential_log.values())
+
+    async def remove_credential(self, actor: Actor, credential: str) -> None:
+        del self.engine.credential_log[_found(self.engine.credential_log, credential).credential]
+
+    async def add_token(self, actor: Actor, *, name: str, scopes: Sequence[str]) -> TokenView:
+        made = TokenView(token=f"tok_{len(self.engine.token_log)}", name=name, scopes=list(scopes), created_at=AT)
+        self.engine.token_log[made.token] = made
+        self.engine.actors[f"made-{made.token}"] = replace(self.engine.actors["all"], scopes=frozenset(scopes))
+        return made.model_copy(update={"secret": f"made-{made.token}"})
+
+    async def tokens(self, actor: Actor) -> list[TokenView]:
+        return list(self.engine.token_log.values())
+
+    async def remove_token(self, actor: Actor, token: str) -> None:
+        del self.engine.token_log[_found(self.engine.token_log, token).token]
+        del self.engine.actors[f"made-{token}"]
+
+    async def suppressions(self, actor: Actor, after: str | None, limit: int) -> SuppressionPage:
+        return SuppressionPage(items=list(self.engine.suppressed.values())[:limit])
+
+    async def suppress(self, actor: Actor, address: str, stream: str | None, reason: str) -> SuppressionView:
+        view = SuppressionView(
+            address=str(Address.parse(address)), stream=stream, reason=reason, evidence="", origin="api", created_at=AT
+        )
+        self.engine.suppressed[address, stream] = view
+        return view
+
+    async def unsuppress(self, actor: Actor, address: str, stream: str | None) -> None:
+        if self.engine.suppressed.pop((address, stream), None) is None:
+            raise NotFoundError("it is not suppressed", where="address", mend="list them: GET /v1/suppressions")
+
+    async def authenticate(self, bearer: str) -> Actor | None:
+        return self.engine.actors.get(bearer)
+
+
+def _found(records: dict[str, Any], name: str) -> Any:
+    if name not in records:
+        raise NotFoundError("there is no such record", mend="list them")
+    return records[name]
+
+
+def delivery(state: Any = "bounced", reason: str = "550 5.1.1 No such user", **changes: Any) -> DeliveryView:
+    """A delivery as the API shows it."""
+    values: dict[str, Any] = {
+        "delivery": "dlv_1",
+        "message_id": "<1@shop.example>",
+        "recipient": "ann@gmail.example",
+        "campaign": None,
+        "stream": "bulk",
+        "state": state,
+        "attempts": 1,
+        "created_at": AT,
+        "due_at": None,
+        "expires_at": AT,
+        "provider": "gmail",
+        "site": "mx.gmail.example",
+        "bounce_class": "unknown-user",
+        "reason": reason,
+    }
+    return DeliveryView(**(values | changes))
+
+
+def queue_row(provider: str, site: str, **counts: Any) -> QueueRow:
+    """A row of the backlog."""
+    values: dict[str, Any] = {
+        "queued": 0, "deferred": 0, "leased": 0, "oldest_age_s": 0.0, "next_due_in_s": None, "reasons": {}
+    }  # fmt: skip
+    return QueueRow(provider=provider, site=site, **(values | counts))
