@@ -18,11 +18,13 @@ from mailfleet.base.errors import InputError
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 _PLAIN = re.compile(
-    rf"({_ATEXT}+(?:\.{_ATEXT}+)*)@((?:[A-Za-z0-9](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]*[A-Za-z0-9])"
+    rf"({_ATEXT}+(?:\.{_ATEXT}+)*)@((?:[A-Za-z0-9](?:[A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?\.)+[A-Za-z][A-Za-z0-9-]{{0,61}}[A-Za-z0-9])"
 )
 _DOT_STRING = re.compile(rf"(?:{_ATEXT}|[^\x00-\x7f])+(?:\.(?:{_ATEXT}|[^\x00-\x7f])+)*")
 _QUOTED = re.compile(r'"((?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*)"')
 _A_LABELS = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_INVISIBLE = frozenset(("Cc", "Cs", "Cf", "Zl", "Zp", "Zs", "Cn"))
+_JOINERS = "\u200c\u200d"  # zero-width, but letters of some scripts need them
 MAX_LOCAL_PART_BYTES = 64  # RFC 5321 4.5.3.1.1
 MAX_DOMAIN_BYTES = 253
 MAX_PATH_BYTES = 254  # RFC 5321 4.5.3.1.3 less the angle brackets
@@ -47,7 +49,10 @@ class Address:
         ):
             return cls(plain[1], plain[2].lower())
         local_part, rest = _local_part(text)
-        address = cls(local_part, domain_to_ascii(rest))
+        try:
+            address = cls(local_part, domain_to_ascii(rest))
+        except InputError as error:
+            raise _wrong(text, error.what) from None  # the reader looks for the whole address, not for its domain
         if len(str(address).encode()) > MAX_PATH_BYTES:
             raise _wrong(text, f"the address is longer than {MAX_PATH_BYTES} bytes")
         return address
@@ -89,14 +94,15 @@ def _local_part(text: str) -> tuple[str, str]:
             raise _wrong(text, "nothing stands before the @")
         if not _DOT_STRING.fullmatch(local_part):
             raise _wrong(text, "the part before the @ has a character or dot that is not allowed there unquoted")
-        if not local_part.isascii():
-            local_part = unicodedata.normalize("NFC", local_part)  # RFC 6532 3.1
-            if any(
-                unicodedata.category(letter) in ("Cc", "Cs", "Cf", "Zl", "Zp", "Zs", "Cn")
-                for letter in local_part
-                if letter not in "‌‍"
-            ):
-                raise _wrong(text, "the part before the @ has an invisible or control character")
+    if not local_part.isascii():
+        # RFC 6532 3.1; quoted or not, so that the same mailbox written either way is one address
+        local_part = unicodedata.normalize("NFC", local_part)
+        if any(
+            unicodedata.category(letter) in _INVISIBLE
+            for letter in local_part
+            if letter > "\x7f" and letter not in _JOINERS
+        ):
+            raise _wrong(text, "the part before the @ has an invisible or control character")
     if len(local_part.encode("utf-8", "surrogatepass")) > MAX_LOCAL_PART_BYTES:
         raise _wrong(text, f"the part before the @ is longer than {MAX_LOCAL_PART_BYTES} bytes")
     return local_part, rest
@@ -131,6 +137,8 @@ def domain_to_ascii(domain: str) -> str:
 def _address_literal(text: str) -> str:
     inner = text[1:-1] if text.endswith("]") else ""
     try:
+        if "%" in inner:
+            raise ValueError("a zone means nothing to another machine")  # RFC 5321 4.1.3 has no place for it
         if inner.lower().startswith("ipv6:"):
             return f"[IPv6:{ipaddress.IPv6Address(inner[5:])}]"
         return f"[{ipaddress.IPv4Address(inner)}]"
