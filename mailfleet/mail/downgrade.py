@@ -22,8 +22,6 @@ _PARAMETER = re.compile(rb';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]
 _COMMENT = re.compile(rb"\((?:[^()\\]|\\.)*\)")
 _QUOTED_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
-# RFC 2045 6.7 (1) and (2): what must be encoded within a line.
-_QP_UNSAFE = re.compile(rb"[^\t\x20-\x3c\x3e-\x7e]")
 _QP_WIDTH = 76
 
 
@@ -194,22 +192,22 @@ def quoted_printable(body: bytes) -> bytes:
 
 
 def _quoted_printable_line(line: bytes) -> bytes:
-    text = _QP_UNSAFE.sub(lambda match: b"=%02X" % match[0][0], line)
-    if text.endswith((b" ", b"\t")):
-        text = b"%b=%02X" % (text[:-1], text[-1])
-    if len(text) <= _QP_WIDTH:
-        return text
+    encoded = binascii.b2a_qp(line, istext=False)  # encodes CR and LF too, and white space at the end; folds with "=\n"
+    if b"\n--" in encoded:  # the fold made what may be a delimiter line out of text
+        encoded = _refold(encoded.replace(b"=\n", b"").replace(b"--", b"=2D=2D"))
+    return encoded.replace(b"\n", b"\r\n")
+
+
+def _refold(encoded: bytes) -> bytes:
     lines: list[bytes] = []
-    start, head = 0, b""
-    while len(head) + len(text) - start > _QP_WIDTH:
-        end = start + _QP_WIDTH - 1 - len(head)
-        escape = text.find(b"=", end - 2, end)  # never cut within =XX
+    start = 0
+    while len(encoded) - start > _QP_WIDTH:
+        end = start + _QP_WIDTH - 1
+        escape = encoded.find(b"=", end - 2, end)  # never cut within =XX
         end = escape if escape >= 0 else end
-        lines.append(head + text[start:end] + b"=")
-        start, head = end, b""
-        if text.startswith(b"--", start):  # a cut must not make a delimiter line out of text
-            start, head = start + 1, b"=2D"
-    return b"\r\n".join([*lines, head + text[start:]])
+        lines.append(encoded[start:end])
+        start = end
+    return b"=\n".join([*lines, encoded[start:]])
 
 
 def _fold(encoded: bytes) -> bytes:
