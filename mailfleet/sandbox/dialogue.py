@@ -62,12 +62,16 @@ class Dialogue:
         self._pump()
 
     def secured(self) -> None:
-        """TLS is on. RFC 3207 4.2: everything learned before is forgotten."""
+        """TLS is on. RFC 3207 4.2: everything learned before is forgotten.
+
+        What came since ``wants_tls`` came through TLS, ahead of this call, and is taken now.
+        """
         self.wants_tls = False
         self._offers_tls = False
         self._greeted = False
         self._offered = frozenset()
         self._reset()
+        self._pump()
 
     def end(self, words: bytes) -> None:
         """Say ``words`` and close."""
@@ -254,8 +258,8 @@ class Dialogue:
         if self._drops():
             return False
         buffer = self._buffer
-        if buffer.startswith(b".\r\n"):
-            end = -2  # an empty message
+        if buffer.startswith(b".\r\n") and not self._oversize:
+            end = -2  # an empty message; once the beginning was thrown away this would be the end of some line
         else:
             end = buffer.find(b"\r\n.\r\n", max(0, self._scanned - 4))
             if end < 0:

@@ -119,3 +119,4 @@ class Session(asyncio.Protocol):
             return
         self._transport = upgraded
         dialogue.secured()
+        self._after(dialogue)

@@ -76,7 +76,9 @@ class SpoolReader:
         self._descriptor = -1
 
     def read(self, place: Place) -> bytes | None:
-        """The message, or ``None`` when its segment has been deleted since."""
+        """The message, or ``None`` when it was never stored or its segment has been deleted since."""
+        if not place.segment:
+            return None
         if place.segment != self._segment:
             self.close()
             try:
