@@ -146,7 +146,7 @@ def format_mailbox(display_name: str, address: Address) -> str:
     The domain is the A-label; a local-part outside ASCII stays as it is, and the message then needs SMTPUTF8. The result
     goes through ``fold_words``.
     """
-    name = " ".join(clean_header_text(display_name).split(" ")).strip()
+    name = clean_header_text(display_name).strip()
     if not name:
         return str(address)
     if _ATOMS.fullmatch(name) and not _needs_encoding(name):

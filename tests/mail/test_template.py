@@ -1,0 +1,241 @@
+"""Templates: every way of rendering gives the same text, and nothing a template does can hurt the sender."""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from minijinja import Environment, TemplateError
+
+from mailfleet.base.errors import InputError
+from mailfleet.mail.template import Template, UndefinedVariableError
+from mailfleet.mail.template_syntax import Kind, tokenize
+
+
+def _decoded(encoded: bytes) -> str:
+    assert encoded.endswith(b"\r\n")
+    assert all(len(line) <= 76 for line in encoded.split(b"\r\n"))
+    return binascii.a2b_qp(encoded).decode().replace("\r\n", "\n")
+
+
+def _render(source: str, fields: Mapping[str, object], *, html: bool = True) -> str:
+    template = Template(source, where="html", html=html, body=True)
+    text = template.render(fields)
+    assert _decoded(template.render_encoded(fields)) == text.replace("\r\n", "\n").replace("\r", "\n")
+    return text
+
+
+_FIELDS: dict[str, object] = {
+    "name": 'Ann <&> "O\'Neil" = =C3',
+    "city": "Köln",
+    "n": 7,
+    "empty": "",
+    "rows": [{"k": "a=b"}, {"k": "中"}],
+    "long": "word = é " * 40,
+    "lines": "one\r\ntwo\nthree\rfour",
+}
+_literals = st.text(st.sampled_from("ab =.{}%#\n\té中\"'<&")) | st.just("x" * 80)
+_tags = st.sampled_from(
+    [
+        *(
+            "{{ name }}",
+            "{{name|safe}}",
+            "{{ city }}",
+            "{{ n }}",
+            "{{ empty }}",
+            '{{ gone|default("frïend") }}',
+            "{{- name -}}",
+        ),
+        *(
+            "{{ lines }}",
+            "{{ long }}",
+            "{{ empty|default('none', true) }}",
+            "{{ name|upper }}",
+            "{# note -#}",
+            "{{ '}}' ~ name }}",
+        ),
+        *(
+            "{% if n > 3 %}é = yes{% else %}no{% endif %}",
+            "{% for r in rows %}={{ r.k }};{{ loop.index }}\n{% endfor %}",
+        ),
+        *(
+            "{% set v %}<b>{{ city }}=</b>{% endset %}{{ v }}",
+            "{% raw %}{{ name }}{% endraw %}",
+            "{% set w = n + 1 -%} {{ w }}",
+        ),
+        *(
+            "{% macro m(x) %}<i>é{{ x }}</i>{% endmacro %}{{ m(name) }}",
+            "{% filter upper %}x=é{% endfilter %}",
+            "{{ {'a': {'b': n}} }}",
+        ),
+    ]
+)
+_sources = st.lists(_literals | _tags, max_size=8).map("".join)
+
+
+@settings(max_examples=200)
+@given(_sources, st.booleans())
+@example("{" + "{{- name }}", True)
+@example("{# #}{", True)
+@example("{{ name -}}", False)
+def test_fast_and_slow_ways_decode_to_the_same_text(source: str, html: bool) -> None:
+    try:
+        text = _render(source, _FIELDS, html=html)
+    except InputError:
+        with pytest.raises((TemplateError, InputError)):
+            Environment(undefined_behavior="strict").render_str(source, **_FIELDS)
+            tokenize(source, "html")
+        return
+    try:
+        plain = Environment(undefined_behavior="strict", keep_trailing_newline=True).render_str(source, **_FIELDS)
+    except TemplateError:
+        pytest.fail(f"{source!r} renders here and not in the engine")
+    if not html and "{# " not in source:
+        assert text.removesuffix("\n") == plain.removesuffix("\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "kinds"),
+    [
+        ("plain", [Kind.TEXT]),
+        ("a{# b #}c", [Kind.TEXT]),
+        ("{{ '}}' }}", [Kind.OUTPUT]),
+        ("{{ {'a': {'b': 1}}}}", [Kind.OUTPUT]),
+        ("a {%- if x -%} b {% endif %}", [Kind.TEXT, Kind.BLOCK, Kind.TEXT, Kind.BLOCK]),
+        ("{% raw %}{{ x }}{% endraw %}", [Kind.OUTPUT, Kind.TEXT]),
+    ],
+)
+def test_tags_are_told_from_text(source: str, kinds: list[Kind]) -> None:
+    assert [token.kind for token in tokenize(source, "html")] == kinds
+
+
+def test_values_are_escaped_in_html_and_nowhere_else() -> None:
+    fields = {"v": "<b>&\"'"}
+    assert _render("{{ v }}", fields) == "&lt;b&gt;&amp;&#34;&#39;\n"
+    assert _render("{{ v|safe }}", fields) == "<b>&\"'\n"
+    assert _render("{{ v|upper }}", fields) == "&lt;B&gt;&amp;&#34;&#39;\n"
+    assert _render("{{ v|default('x') }}", fields) == "&lt;b&gt;&amp;&#34;&#39;\n"
+    assert _render("{{ v }}{{ v|upper }}", fields, html=False) == "<b>&\"'<B>&\"'\n"
+    assert _render("{{ u }}{% if u %}{% endif %}", {"u": "https://example.org/?a=1"}) == "https://example.org/?a=1\n"
+
+
+def test_undefined_variables_are_errors_with_their_name() -> None:
+    for source in ("{{ gone }}", "{{ gone|upper }}", "{% if gone %}x{% endif %}", "{% for r in gone %}{% endfor %}"):
+        with pytest.raises(UndefinedVariableError) as caught:
+            _render(source, {"here": 1})
+        assert caught.value.variable == "gone"
+        assert caught.value.where == "html"
+    with pytest.raises(UndefinedVariableError) as caught:
+        _render("{{ order.total }}", {"order": {"id": 1}})
+    assert caught.value.variable == "order.total"
+    assert _render("{{ gone|default('x') }}{{ gone is defined }}", {}) == "xFalse\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "fields", "missing"),
+    [
+        ("{{ a }} {{ b }} {{ a }}", {}, ["a", "b"]),
+        ("{{ a }} {{ b|default('x') }}", {"a": ""}, []),
+        ("{{ a }}", {"a": None}, ["a"]),
+        ("{{ a|upper }}{{ b|lower }}", {"c": 1}, ["a", "b"]),
+        ("{{ a|upper }}{{ b|default(c) }}", {"a": "x"}, ["c"]),
+        ("{{ a|upper }}{{ b|default(c) }}", {"a": "x", "b": "y"}, []),
+        ("{% if a %}{{ b }}{% else %}{{ c }}{% endif %}", {"a": True, "c": 1}, ["b"]),
+        ("{% if a %}{{ b }}{% else %}{{ c }}{% endif %}", {"a": False, "c": 1}, []),
+        ("{% for r in rows %}{{ r.k }}{% endfor %}{{ z }}", {"rows": [{}]}, ["r.k"]),
+        ("{% for r in rows %}{{ r.k }}{% endfor %}{{ z }}", {"rows": []}, ["z"]),
+        ("{% if a %}{% set q = 1 %}{% endif %}{{ q }}", {"a": 0}, ["q"]),
+        ("{{ a.b.c }}{{ d }}", {}, ["a", "d"]),
+    ],
+)
+def test_what_a_recipient_lacks_is_named(source: str, fields: dict[str, object], missing: list[str]) -> None:
+    template = Template(source, where="html", html=True, body=True)
+    for _ in range(2):  # the second answer comes from what is known already
+        assert template.undefined(fields) == missing
+
+
+@given(
+    _sources,
+    st.dictionaries(st.sampled_from(list(_FIELDS)), st.none() | st.sampled_from(["", "x", 1, [], [{"k": 1}], [{}]])),
+)
+def test_a_copy_can_be_filled_exactly_when_nothing_is_undefined(source: str, fields: dict[str, object]) -> None:
+    try:
+        template = Template(source, where="html", html=True, body=True)
+        missing = template.undefined(fields)
+    except InputError:
+        return
+    try:
+        template.render_encoded(fields)
+    except UndefinedVariableError as error:
+        assert missing[0] == error.variable
+    except InputError:
+        assert missing
+    else:
+        assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("source", "where"),
+    [
+        ("a\nb\n{% if x %}", "html line 3"),
+        ("a\n{{ x", "html line 2"),
+        ("a\n{{ x y }}", "html line 2"),
+        ("\n\n{% endfor %}", "html line 3"),
+        ("\n{{ x|nosuchfilter }}", "html line 2"),
+        ("\n{% include 'x' %}", "html line 2"),
+        ("\n{% extends 'x' %}", "html line 2"),
+        ("\n{%- import 'x' as y -%}", "html line 2"),
+        ("{% raw %}\n", "html line 1"),
+        ("{% autoescape false %}{{ x }}{% endautoescape %}", "html line 1"),
+    ],
+)
+def test_a_source_that_does_not_parse_is_refused_with_its_line(source: str, where: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Template(source, where="html", html=True, body=True)
+    assert caught.value.where == where
+    assert caught.value.mend
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}",
+        "{% for i in range(10000) %}{{ big }}{% endfor %}",
+        "{% for i in range(10000) %}" + "x" * 10_000 + "{% endfor %}",
+        "{{ big * 100000 }}",
+        "{% macro m(x) %}{{ m(x) }}{% endmacro %}{{ m(1) }}",
+        "{% set ns = namespace(v='ab') %}{% for i in range(60) %}{% set ns.v = ns.v ~ ns.v %}{% endfor %}{{ ns.v }}",
+        "{{ range(1000000000) }}",
+        "{{ 1 / 0 }}",
+        "{{ rows.pop(99) }}",
+    ],
+)
+def test_a_template_that_never_ends_or_swells_is_an_input_error(source: str) -> None:
+    fields: dict[str, object] = {"big": "y" * 10_000, "rows": [1]}
+    for render in (Template.render, Template.render_encoded):
+        with pytest.raises(InputError):
+            render(Template(source, where="html", html=True, body=True), fields)
+
+
+def test_a_long_list_is_no_bomb() -> None:
+    rows = [{"name": f"Item {number}", "price": number} for number in range(500)]
+    text = _render(
+        "{% for r in rows %}<tr><td>{{ r.name }}</td><td>{{ r.price }}</td></tr>\n{% endfor %}", {"rows": rows}
+    )
+    assert text.count("<tr>") == 500
+
+
+def test_without_templating_the_source_is_the_text() -> None:
+    template = Template("{{ a }} {% b", where="text", body=True, templated=False)
+    assert template.static
+    assert template.variables == frozenset()
+    assert template.render({}) == "{{ a }} {% b\n"
+
+
+def test_variables_are_the_top_level_names() -> None:
+    source = "{{ a.b }}{% for r in rows %}{{ r.k }}{{ loop.index }}{% endfor %}{{ c|default(d) }}{{ range(2) }}"
+    assert Template(source, where="text").variables == {"a", "rows", "c", "d"}
+    assert Template("{{ x }}{{ y|default('') }}", where="text").variables == {"x", "y"}
