@@ -30,7 +30,8 @@ class Bench:
     """A provider without sockets."""
 
     def __init__(self, name: str = "gmail", max_message_bytes: int | None = None) -> None:
-        self.data = Path(tempfile.mkdtemp())
+        self._folder = tempfile.TemporaryDirectory()
+        self.data = Path(self._folder.name)
         spec = SPECS[name]
         if max_message_bytes is not None:
             spec = replace(spec, max_message_bytes=max_message_bytes)
@@ -64,6 +65,7 @@ class Bench:
     def close(self) -> None:
         self.desk.log.close()
         self.desk.spool.close()
+        self._folder.cleanup()
 
 
 @pytest.fixture
