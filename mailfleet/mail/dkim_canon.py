@@ -27,10 +27,12 @@ def _relax(text: bytes) -> bytes:
 
 def _content_end(text: bytes) -> int:
     """Where the run of CRLFs at the end of ``text`` starts."""
-    end = len(text)
-    while end and text[end - 2 : end] == _CRLF:
-        end -= 2
-    return end
+    core = len(text.rstrip(_CRLF))
+    tail = text[core:]
+    if not tail.endswith(_CRLF):
+        return len(text)
+    alternating = max(tail.rfind(b"\n\n"), tail.rfind(b"\r\r")) + 1
+    return core + alternating + tail.startswith(b"\n", alternating)
 
 
 def relaxed_body(body: bytes) -> bytes:

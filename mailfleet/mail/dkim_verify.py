@@ -12,6 +12,7 @@ import hmac
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from cryptography.exceptions import InvalidSignature
@@ -22,13 +23,12 @@ from mailfleet.base.errors import InputError, MailfleetError
 from mailfleet.mail.address import domain_to_ascii
 from mailfleet.mail.dkim_canon import relaxed_body, relaxed_field, simple_body
 from mailfleet.mail.dkim_key import ED25519, PADDING, PREHASHED, RSA
-from mailfleet.mail.dkim_record import PublicKey, parse_record, parse_tags
+from mailfleet.mail.dkim_record import PublicKey, colon_list, parse_record, parse_tags
 from mailfleet.mail.fields import HeaderField, get_all, split_fields, split_message
 
 MAX_SIGNATURES = 16  # of one message that are worth the work; the rest are permerror
 CLOCK_SLACK_S = 3600  # a signature may be this far in the future
 Result = Literal["ok", "fail", "permerror", "temperror"]
-_WHITE = re.compile(rb"[ \t\r\n]+")
 _B_VALUE = re.compile(rb"((?:^|;)[ \t\r\n]*b[ \t\r\n]*=)[^;]*")
 _SELECTOR = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
 _NAME = re.compile(r"[!-9<-~]+")
@@ -81,6 +81,22 @@ class _Signature:
     signed_length: int | None
 
 
+class _Arrived:
+    """The message under check; each canonical body is made once for all signatures."""
+
+    def __init__(self, fields: list[HeaderField], body: bytes) -> None:
+        self.fields = fields
+        self._body = body
+
+    @cached_property
+    def relaxed(self) -> bytes:
+        return relaxed_body(self._body)
+
+    @cached_property
+    def simple(self) -> bytes:
+        return simple_body(self._body)
+
+
 def verify(message: bytes, lookup: Callable[[str], str | None], *, now_ms: int | None = None) -> list[SignatureResult]:
     """Check every DKIM-Signature of ``message``, from the top; an unsigned message gives an empty list.
 
@@ -89,22 +105,18 @@ def verify(message: bytes, lookup: Callable[[str], str | None], *, now_ms: int |
     any clock. Raises ``InputError`` when the header of ``message`` is malformed.
     """
     header, body = split_message(message)
-    fields = split_fields(header)
+    arrived = _Arrived(split_fields(header), body)
     results = []
-    for index, field in enumerate(get_all(fields, "DKIM-Signature")):
+    for index, field in enumerate(get_all(arrived.fields, "DKIM-Signature")):
         if index >= MAX_SIGNATURES:
             results.append(SignatureResult("", "", "permerror", f"more than {MAX_SIGNATURES} signatures"))
             continue
-        results.append(_verify_one(field, fields, body, lookup, now_ms))
+        results.append(_verify_one(field, arrived, lookup, now_ms))
     return results
 
 
 def _verify_one(
-    field: HeaderField,
-    fields: Sequence[HeaderField],
-    body: bytes,
-    lookup: Callable[[str], str | None],
-    now_ms: int | None,
+    field: HeaderField, arrived: _Arrived, lookup: Callable[[str], str | None], now_ms: int | None
 ) -> SignatureResult:
     tags: dict[str, str] = {}
     key: PublicKey | None = None
@@ -114,8 +126,8 @@ def _verify_one(
         tags = parse_tags(field.raw_value.decode("utf-8"))
         signature = _read(field, tags, now_ms)
         key = _fetch(signature, lookup)
-        _check_body(signature, body)
-        _check_header(signature, key, fields)
+        _check_body(signature, arrived)
+        _check_header(signature, key, arrived.fields)
     except _VerdictError as verdict:
         result, reason = verdict.result, verdict.reason
     except LookupFailedError:
@@ -149,12 +161,12 @@ def _read(field: HeaderField, tags: dict[str, str], now_ms: int | None) -> _Sign
         raise InputError(f"unknown version v={tags['v'][:20]}")
     if tags["a"] not in (RSA, ED25519):  # RFC 8301 3.1: rsa-sha1 must not pass
         raise InputError(f"the algorithm {tags['a'][:30]} is not accepted")
-    if "dns/txt" not in re.split(r"\s*:\s*", tags.get("q", "dns/txt")):
+    if "dns/txt" not in colon_list(tags.get("q", "dns/txt")):
         raise InputError("the signature does not offer its key by DNS")
     header_canon, _, body_canon = tags.get("c", "simple/simple").partition("/")
     if {header_canon, body_canon or "simple"} - {"simple", "relaxed"}:
         raise InputError(f"unknown canonicalisation c={tags['c'][:40]}")
-    names = tuple(name.lower() for name in re.split(r"\s*:\s*", tags["h"]))
+    names = tuple(colon_list(tags["h"].lower()))
     if not all(_NAME.fullmatch(name) for name in names):
         raise InputError("h= is not a list of header field names")
     if "from" not in names:
@@ -239,8 +251,8 @@ def _fetch(signature: _Signature, lookup: Callable[[str], str | None]) -> Public
     return key
 
 
-def _check_body(signature: _Signature, body: bytes) -> None:
-    canonical = relaxed_body(body) if signature.relaxed_body else simple_body(body)
+def _check_body(signature: _Signature, arrived: _Arrived) -> None:
+    canonical = arrived.relaxed if signature.relaxed_body else arrived.simple
     length = signature.signed_length
     if length is not None and length > len(canonical):
         raise _VerdictError("permerror", "l= is longer than the body")  # RFC 6376 3.5

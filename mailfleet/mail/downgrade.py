@@ -16,6 +16,7 @@ from mailfleet.mail.fields import HeaderField, get_first, split_fields, split_me
 
 MAX_DEPTH = 50
 MAX_LINE_BYTES = 998  # RFC 5321 4.5.3.1.6, without the CRLF
+MAX_VALUE_BYTES = 2000  # of a Content-Type that are looked at
 _TOKEN = rb"[^\x00-\x20()<>@,;:\\\"/\[\]?=\x7f-\xff]+"
 _TYPE = re.compile(rb"\s*(%b)\s*/\s*(%b)\s*(?:;|\Z)" % (_TOKEN, _TOKEN))
 _PARAMETER = re.compile(rb';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))')
@@ -105,11 +106,13 @@ def _multipart(body: bytes, kind: _Kind, depth: int) -> bytes:
     """Convert the parts; delimiter lines stay. Bytes before the first and after the last are not content (RFC 2046 5.1.1)."""
     if not kind.boundary:
         raise _cannot("a multipart has no boundary")
-    delimiter = re.compile(rb"(?:\A|(?<=\r\n))--%b(--)?[ \t]*(?:\r\n|\Z)" % re.escape(kind.boundary))
+    delimiter = re.compile(rb"--%b(--)?[ \t]*(?:\r\n|\Z)" % re.escape(kind.boundary))
     default_media = b"message/rfc822" if kind.media == b"multipart/digest" else b"text/plain"
     pieces: list[bytes] = []
-    start, inside, line = 0, False, None
+    start, inside = 0, False
     for line in delimiter.finditer(body):
+        if line.start() and body[line.start() - 2 : line.start()] != b"\r\n":
+            continue
         # The CRLF before a delimiter line belongs to the delimiter.
         end = line.start() - 2 if line.start() - 2 >= start else line.start()
         pieces.append(_part(body[start:end], inside, default_media, depth))
@@ -118,7 +121,7 @@ def _multipart(body: bytes, kind: _Kind, depth: int) -> bytes:
         if line[1]:
             inside = False
             break
-    if line is None:
+    if not pieces:
         raise _cannot("a multipart has no part")
     pieces.append(_part(body[start:], inside, default_media, depth))
     return b"".join(pieces)
@@ -133,11 +136,11 @@ def _part(raw: bytes, inside: bool, default_media: bytes, depth: int) -> bytes:
 def _kind(fields: list[HeaderField], default_media: bytes) -> _Kind:
     """RFC 2045 5.2 and 6.1: absent or unreadable means text/plain and 7bit."""
     encoding_field = get_first(fields, "Content-Transfer-Encoding")
-    encoding = _COMMENT.sub(b"", encoding_field.value).strip().lower() if encoding_field else b""
+    encoding = _COMMENT.sub(b"", encoding_field.value[:MAX_VALUE_BYTES]).strip().lower() if encoding_field else b""
     type_field = get_first(fields, "Content-Type")
     if type_field is None:
         return _Kind(default_media, b"", encoding or b"7bit")
-    value = _without_comments(type_field.value)
+    value = _without_comments(type_field.value[:MAX_VALUE_BYTES])
     found = _TYPE.match(value)
     media = b"%b/%b" % (found[1], found[2]) if found else b"text/plain"
     boundary = b""

@@ -75,7 +75,7 @@ def build_dsn(
     kind = _worst(recipients)
     header = _bounded(original_header)
     parts = [
-        _people_part(for_people(reporting_mta, arrival_ms, recipients, original_header)),
+        _people_part(for_people(reporting_mta, arrival_ms, recipients, header)),
         _status_part(reporting_mta, envid, arrival_ms, recipients, utf8),
         _original_part(header, original_body if kind == "failed" else None, utf8),
     ]
@@ -89,7 +89,7 @@ def build_dsn(
         f"Subject: {_SUBJECT[kind]}",
         f"Date: {_date(now_ms)}",
         f"Message-ID: {message_id}",
-        *_thread(original_header),
+        *_thread(header),
         "Auto-Submitted: auto-replied",  # RFC 3834 5
         "MIME-Version: 1.0",
         f'Content-Type: multipart/report; report-type=delivery-status;\r\n boundary="{boundary}"',

@@ -113,7 +113,7 @@ def _original_lines(header: bytes) -> list[str]:
     for name in ("Subject", "Message-ID"):
         field = get_first(fields, name)
         if field is not None and field.value:
-            lines += _wrapped(f"{name}: {one_line(_readable(field.value), 300)}", _WIDTH - 4, "    ")
+            lines += _wrapped(f"{name}: {one_line(_readable(field.value[:2000]), 300)}", _WIDTH - 4, "    ")
     return lines
 
 
