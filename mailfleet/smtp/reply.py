@@ -89,8 +89,11 @@ class Reply:
 
 
 class RefusedMessage(InputError):  # noqa: N818 (it reads as what happened, beside InputError)
-    """Mail that is refused with a reply of the refuser's choice: raised where a message is accepted, said by the entrance."""
+    """Mail that is refused with a reply of the refuser's choice: raised where a message is accepted, said by the entrance.
 
-    def __init__(self, reply: Reply) -> None:
+    ``where`` and ``mend`` are for entrances that do not speak SMTP.
+    """
+
+    def __init__(self, reply: Reply, *, where: str = "", mend: str = "") -> None:
         self.reply = reply
-        super().__init__(reply.text)
+        super().__init__(reply.lines[0].partition(" ")[2] if reply.enhanced else reply.text, where=where, mend=mend)

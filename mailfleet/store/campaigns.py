@@ -27,6 +27,7 @@ class Campaign(NamedTuple):
     duplicates: int
     first_delivery_id: int
     last_delivery_id: int
+    told_to_id: int  # accepted events are written up to this delivery
     created_ms: int
     send_at_ms: int | None
     finished_ms: int | None
@@ -35,7 +36,7 @@ class Campaign(NamedTuple):
 
 _COLUMNS = (
     "id, tenant_id, flow_id, content_id, name, stream, state, rows, invalid, duplicates, first_delivery_id,"
-    " last_delivery_id, created_ms, send_at_ms, finished_ms, pause_reason"
+    " last_delivery_id, told_to_id, created_ms, send_at_ms, finished_ms, pause_reason"
 )
 
 
@@ -49,14 +50,12 @@ def start_loading(tx: Tx, campaign: Campaign, *, stream_id: int, priority: int, 
     tx.run(f"INSERT INTO campaign ({_COLUMNS}) VALUES ({marks})", campaign)
 
 
-def seal(tx: Tx, campaign: Campaign, *, now_ms: int) -> None:
-    """Let a loaded campaign go: from this commit on its deliveries can be claimed when due."""
-    state = "scheduled" if campaign.send_at_ms and campaign.send_at_ms > now_ms else "sending"
+def seal(tx: Tx, campaign: Campaign) -> None:
+    """Decide that a loaded campaign goes: its state becomes ``sealing`` and its counts stand. ``go_on_sealing`` does the rest."""
     tx.run(
-        "UPDATE campaign SET state = ?, rows = ?, invalid = ?, duplicates = ?, first_delivery_id = ?,"
+        "UPDATE campaign SET state = 'sealing', rows = ?, invalid = ?, duplicates = ?, first_delivery_id = ?,"
         " last_delivery_id = ? WHERE id = ?",
         (
-            state,
             campaign.rows,
             campaign.invalid,
             campaign.duplicates,
@@ -65,8 +64,42 @@ def seal(tx: Tx, campaign: Campaign, *, now_ms: int) -> None:
             campaign.id,
         ),
     )
+
+
+_TELL = """
+INSERT INTO event (at_ms, tenant_id, kind, campaign_id, delivery_id, data)
+SELECT ?, tenant_id, CASE state WHEN ? THEN ? ELSE ? END, campaign_id, id,
+  CASE WHEN reason IS NULL THEN NULL ELSE json_object('reason', reason) END
+FROM delivery WHERE id BETWEEN ? AND ? AND campaign_id = ? ORDER BY id
+"""
+SEAL_STEP = 10_000
+
+
+def go_on_sealing(tx: Tx, campaign_id: int, *, now_ms: int) -> bool:
+    """Tell of the next ``SEAL_STEP`` deliveries; after the last the campaign can be claimed. True when it is done.
+
+    Steps, because a million events in one commit would hold up everybody else's. Each step is a whole: after a crash
+    anybody may go on.
+    """
+    campaign = get(tx, campaign_id)
+    if campaign is None or campaign.state != "sealing":
+        return True
+    start = max(campaign.first_delivery_id, campaign.told_to_id + 1)
+    end = tx.value(
+        "SELECT max(id) FROM (SELECT id FROM delivery WHERE id BETWEEN ? AND ? AND campaign_id = ? ORDER BY id LIMIT ?)",
+        (start, campaign.last_delivery_id, campaign_id, SEAL_STEP),
+    )
+    if end is not None:
+        kinds = (int(DeliveryState.SUPPRESSED), EventKind.SUPPRESSED, EventKind.ACCEPTED)
+        tx.run(_TELL, (now_ms, *kinds, start, end, campaign_id))
+        tx.run("UPDATE campaign SET told_to_id = ? WHERE id = ?", (end, campaign_id))
+        if end < campaign.last_delivery_id:
+            return False
+    state = "scheduled" if campaign.send_at_ms and campaign.send_at_ms > now_ms else "sending"
+    tx.run("UPDATE campaign SET state = ? WHERE id = ?", (state, campaign_id))
     tx.run("UPDATE flow SET state = ? WHERE id = ?", (int(FlowState.ACTIVE), campaign.flow_id))
-    append(tx, [EventRow(now_ms, campaign.tenant_id, EventKind.CAMPAIGN_CREATED, campaign.id, 0, None)])
+    append(tx, [EventRow(now_ms, campaign.tenant_id, EventKind.CAMPAIGN_CREATED, campaign_id, 0, None)])
+    return True
 
 
 def discard_some(tx: Tx, campaign: Campaign, limit: int = 2000) -> bool:
@@ -101,12 +134,15 @@ def newest(tx: Tx, tenant_id: int, *, before: int | None, limit: int) -> list[Ca
     return [Campaign(*row) for row in rows]
 
 
-def in_state(tx: Tx, state: str, *, created_before_ms: int = 1 << 62) -> list[Campaign]:
+def in_state(tx: Tx, state: str) -> list[Campaign]:
     """Every campaign in a state."""
-    rows = tx.rows(
-        f"SELECT {_COLUMNS} FROM campaign WHERE state = ? AND created_ms < ?",
-        (state, created_before_ms),
-    )
+    rows = tx.rows(f"SELECT {_COLUMNS} FROM campaign WHERE state = ?", (state,))
+    return [Campaign(*row) for row in rows]
+
+
+def unfinished_cancelled(tx: Tx) -> list[Campaign]:
+    """Cancelled campaigns that may still have queued deliveries."""
+    rows = tx.rows(f"SELECT {_COLUMNS} FROM campaign WHERE state = 'cancelled' AND finished_ms IS NULL")
     return [Campaign(*row) for row in rows]
 
 

@@ -29,10 +29,11 @@ class DeliveryRow(NamedTuple):
     provider: str | None
 
 
+# Flow state 1 is LOADING: what may yet be refused is shown to nobody.
 _SELECT = (
     "SELECT d.id, d.campaign_id, d.content_id, s.name, f.state, d.state, d.due_ms, d.expires_ms, d.accepted_ms,"
     " d.attempts, d.address, d.bounce_class, d.reason, d.site_id, t.key, t.provider"
-    " FROM delivery d JOIN flow f ON f.id = d.flow_id JOIN stream s ON s.id = f.stream_id"
+    " FROM delivery d JOIN flow f ON f.id = d.flow_id AND f.state <> 1 JOIN stream s ON s.id = f.stream_id"
     " LEFT JOIN site t ON t.id = d.site_id"
 )
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import orjson
 
 from mailfleet.policy.lifecycle import DeliveryState, EventKind, FlowState, move
-from mailfleet.store.database import Tx
+from mailfleet.store.database import Row, Tx
 from mailfleet.store.events import EventRow, append
 
 DEFERRED_TALLY = 101  # in ``tally``: queued deliveries that were tried before
@@ -34,7 +34,7 @@ class NewDelivery(NamedTuple):
     state: int
     due_ms: int
     expires_ms: int
-    accepted_ms: int
+    accepted_ms: int  # or send_at, where that is later: age and expiry count from here
     address: str
     address_key: str
     fields: str | None
@@ -91,14 +91,14 @@ _INSERT = (
 )
 
 
-def insert(tx: Tx, deliveries: Sequence[NewDelivery]) -> None:
+def insert(tx: Tx, deliveries: Sequence[NewDelivery], *, now_ms: int) -> None:
     """Insert deliveries (queued or suppressed) with their first event each, and count them in the tally."""
-    tx.many(_INSERT, deliveries)
+    stage(tx, deliveries)
     append(
         tx,
         [
             EventRow(
-                new.accepted_ms,
+                now_ms,
                 new.tenant_id,
                 EventKind.ACCEPTED if new.state == DeliveryState.QUEUED else EventKind.SUPPRESSED,
                 new.campaign_id,
@@ -108,6 +108,11 @@ def insert(tx: Tx, deliveries: Sequence[NewDelivery]) -> None:
             for new in deliveries
         ],
     )
+
+
+def stage(tx: Tx, deliveries: Sequence[NewDelivery]) -> None:
+    """Insert deliveries of a campaign that is still loading: counted, but nothing is told of them before it is sealed."""
+    tx.many(_INSERT, deliveries)
     add_to_tally(tx, Counter((new.campaign_id, new.state) for new in deliveries))
 
 
@@ -170,6 +175,9 @@ _SETTLE = (
     "UPDATE delivery SET state = ?, attempts = ?, due_ms = ?, bounce_class = ?, reason = ?, lease_id = 0"
     " WHERE id = ? AND state = 2 AND lease_id = ?"
 )
+
+
+_HAND_BACK = "UPDATE delivery SET state = 1, lease_id = 0 WHERE id = ? AND state = 2 AND lease_id = ?"
 
 
 def settle(tx: Tx, settlements: Sequence[Settlement], *, lease_id: int, now_ms: int) -> list[Settlement]:
@@ -266,28 +274,38 @@ def leases_of_slot(tx: Tx, slot: int, but: int) -> list[int]:
     return [int(row[0]) for row in tx.rows("SELECT id FROM lease WHERE slot = ? AND id <> ?", (slot, but))]
 
 
-def release(tx: Tx, lease_id: int, *, now_ms: int, limit: int = 2000) -> int:
-    """Put up to ``limit`` deliveries of a dead lease back in the queue, due at once; removes the lease when none is left."""
+def hand_back(tx: Tx, claimed: Sequence[Claimed], *, lease_id: int, now_ms: int) -> None:
+    """Put deliveries that were claimed and not tried back in the queue, due as they were."""
+    held = [one for one in claimed if tx.run(_HAND_BACK, (one.id, lease_id))]
+    _count_released(tx, [(one.id, one.tenant_id, one.campaign_id, one.attempts) for one in held], now_ms)
+
+
+def _count_released(tx: Tx, rows: Sequence[Row], now_ms: int, on_wire: frozenset[int] = frozenset()) -> None:
+    deltas: Counter[tuple[int, int]] = Counter()
+    events = []
+    for delivery_id, tenant_id, campaign_id, attempts in rows:
+        deltas[campaign_id, DeliveryState.LEASED] -= 1
+        deltas[campaign_id, DeliveryState.QUEUED] += 1
+        if attempts:
+            deltas[campaign_id, DEFERRED_TALLY] += 1
+        kind = move(DeliveryState.LEASED, DeliveryState.QUEUED, attempted=False, on_wire=delivery_id in on_wire)
+        events.append(EventRow(now_ms, tenant_id, kind, campaign_id, delivery_id, None))
+    add_to_tally(tx, deltas)
+    append(tx, events)
+
+
+def release(tx: Tx, lease_id: int, *, now_ms: int, on_wire: frozenset[int] = frozenset(), limit: int = 2000) -> int:
+    """Put up to ``limit`` deliveries of a dead lease back in the queue, due at once; removes the lease when none is left.
+
+    ``on_wire`` are those whose message may have reached the remote: their event says that a repeat is possible.
+    """
     rows = tx.rows(
         "UPDATE delivery SET state = 1, lease_id = 0, due_ms = min(due_ms, ?) WHERE id IN"
         " (SELECT id FROM delivery WHERE state = 2 AND lease_id = ? LIMIT ?)"
         " RETURNING id, tenant_id, campaign_id, attempts",
         (now_ms, lease_id, limit),
     )
-    deltas: Counter[tuple[int, int]] = Counter()
-    for _, _, campaign_id, attempts in rows:
-        deltas[campaign_id, DeliveryState.LEASED] -= 1
-        deltas[campaign_id, DeliveryState.QUEUED] += 1
-        if attempts:
-            deltas[campaign_id, DEFERRED_TALLY] += 1
-    add_to_tally(tx, deltas)
-    append(
-        tx,
-        [
-            EventRow(now_ms, tenant_id, EventKind.LEASE_RELEASED, campaign_id, delivery_id, None)
-            for delivery_id, tenant_id, campaign_id, _ in rows
-        ],
-    )
+    _count_released(tx, rows, now_ms, on_wire)
     if len(rows) < limit:
         tx.run("DELETE FROM lease WHERE id = ?", (lease_id,))
     return len(rows)

@@ -81,6 +81,7 @@ campaign = Table(
     _int("duplicates", 0),
     _int("first_delivery_id", 0),
     _int("last_delivery_id", 0),
+    _int("told_to_id", 0),
     _int("created_ms"),
     Column("send_at_ms", _BIG),
     Column("finished_ms", _BIG),

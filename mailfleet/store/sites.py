@@ -29,7 +29,7 @@ class DueDomain(NamedTuple):
     site_id: int
 
 
-def domains(tx: Tx, names: Iterable[str], *, now_ms: int) -> dict[str, tuple[int, int]]:
+def domains(tx: Tx, names: Iterable[str]) -> dict[str, tuple[int, int]]:
     """``name -> (domain_id, site_id)``, site 0 when not known yet; unknown and stale ones are put up for location."""
     found: dict[str, tuple[int, int]] = {}
     for name in names:

@@ -63,3 +63,13 @@ def page(tx: Tx, tenant_id: int, *, after: int, limit: int) -> list[Suppression]
         (tenant_id, after, limit),
     )
     return [Suppression(*row) for row in rows]
+
+
+def exact(tx: Tx, tenant_id: int, address_key: str, stream: str) -> Suppression | None:
+    """The suppression of exactly this scope."""
+    row = tx.row(
+        "SELECT id, tenant_id, address_key, stream, reason, evidence, origin, created_ms FROM suppression"
+        " WHERE tenant_id = ? AND address_key = ? AND stream = ?",
+        (tenant_id, address_key, stream),
+    )
+    return Suppression(*row) if row else None

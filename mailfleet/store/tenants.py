@@ -56,9 +56,11 @@ def stream(tx: Tx, tenant_id: int, name: str) -> Stream | None:
     return Stream(*row) if row else None
 
 
-def stream_kinds(tx: Tx) -> dict[int, str]:
-    """``stream_id -> kind`` of every stream."""
-    return dict(tx.rows("SELECT id, kind FROM stream"))
+def stream_by_id(tx: Tx, stream_id: int) -> Stream:
+    """A stream that a flow names."""
+    row = tx.row("SELECT id, tenant_id, name, kind, weight FROM stream WHERE id = ?", (stream_id,))
+    assert row is not None, f"stream {stream_id} of a flow is gone"
+    return Stream(*row)
 
 
 def stream_names(tx: Tx, tenant_id: int) -> list[str]:

@@ -1,0 +1,144 @@
+"""Building the objects of one process from the settings: the only place where layers meet their edges."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+from dataclasses import dataclass
+
+from mailfleet.app.folder import DataFolder
+from mailfleet.base.clock import Clock, SystemClock
+from mailfleet.base.ids import IdGenerator
+from mailfleet.base.secretbox import SecretBox
+from mailfleet.config.settings import Settings
+from mailfleet.engine.accept import Acceptor, Screen
+from mailfleet.engine.campaigns import Campaigns
+from mailfleet.engine.catalog import Catalog
+from mailfleet.engine.manage import Manager, Publish
+from mailfleet.engine.observe import Observer
+from mailfleet.engine.services import Services
+from mailfleet.engine.submission import SubmissionDesk
+from mailfleet.net.resolver import Resolver
+from mailfleet.sandbox.published import publish
+from mailfleet.store.database import Database
+
+SANDBOX_HOSTNAME = "mail.shop.example"
+WORKER = {"bootstrap": 1, "front": 2, "jobs": 3, "sandbox": 4, "deliver": 16}  # id generators of one node
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What every role has."""
+
+    settings: Settings
+    folder: DataFolder
+    clock: Clock
+    database: Database
+    box: SecretBox
+    ids: IdGenerator
+    catalog: Catalog
+    hostname: str
+
+    @property
+    def time_scale(self) -> float:
+        """How much faster retry time runs."""
+        return self.settings.time_scale
+
+
+def base(settings: Settings, folder: DataFolder, role: str, slot: int = 0) -> Base:
+    """Open the database and the keys for one process."""
+    clock = SystemClock()
+    database = Database(folder.database)
+    box = SecretBox.open_file(folder.master_key)
+    return Base(
+        settings,
+        folder,
+        clock,
+        database,
+        box,
+        IdGenerator(WORKER[role] + slot),
+        Catalog(database, box, clock),
+        hostname_of(settings),
+    )
+
+
+def hostname_of(settings: Settings) -> str:
+    """The name this node calls itself."""
+    if settings.server.hostname:
+        return settings.server.hostname
+    return SANDBOX_HOSTNAME if settings.sandbox.enabled else socket.getfqdn()
+
+
+def screen(settings: Settings, folder: DataFolder, clock: Clock) -> Screen:
+    """Nothing is taken below the floor of free disk; looked at once a second."""
+    floor = settings.server.min_free_disk_mb * 1_000_000
+    last: list[tuple[float, str]] = [(-10.0, "")]
+
+    def has_room() -> str:
+        now_s = clock.monotonic_s()
+        if now_s - last[0][0] > 1:
+            free = shutil.disk_usage(folder.root).free
+            reason = (
+                f"only {free // 1_000_000} MB of disk are free, the floor is {floor // 1_000_000}"
+                if free < floor
+                else ""
+            )
+            last[0] = (now_s, reason)
+        return last[0][1]
+
+    return Screen(has_room)
+
+
+def manager(base: Base) -> Manager:
+    """Management; in the sandbox the DNS records of a new domain are put in place at once."""
+    to_sandbox: Publish | None = None
+    if base.settings.sandbox.enabled:
+
+        def to_sandbox(name: str, record_type: str, value: str) -> None:
+            publish(base.folder.root, name, record_type, value)
+
+    return Manager(
+        base.database,
+        base.catalog,
+        base.box,
+        hostname=base.hostname,
+        clock=base.clock,
+        ids=base.ids,
+        publish=to_sandbox,
+    )
+
+
+def services(base: Base) -> tuple[Services, SubmissionDesk]:
+    """What the entrances need."""
+    retry, scale = base.settings.retry, base.time_scale
+    gate = screen(base.settings, base.folder, base.clock)
+    acceptor = Acceptor(
+        base.database,
+        base.catalog,
+        gate,
+        hostname=base.hostname,
+        retry=retry,
+        time_scale=scale,
+        clock=base.clock,
+        ids=base.ids,
+    )
+    campaigns = Campaigns(base.database, acceptor, gate, retry=retry, time_scale=scale, clock=base.clock, ids=base.ids)
+    observer = Observer(base.database, gate, base.clock, sandbox=base.settings.sandbox.enabled, time_scale=scale)
+    manage = manager(base)
+    desk = SubmissionDesk(base.database, manage, acceptor, gate)
+    return Services(messages=acceptor, campaigns=campaigns, observe=observer, manage=manage), desk
+
+
+def resolver(settings: Settings, clock: Clock) -> Resolver:
+    """The resolver of this process: in the sandbox it knows the sandbox's DNS and nothing else."""
+    nameservers = settings.dns.nameservers
+    if settings.sandbox.enabled:
+        nameservers = [f"127.0.0.1:{settings.sandbox.dns_port}"]
+    return Resolver(nameservers, settings.dns.timeout_s, clock)
+
+
+def rng(slot: int) -> random.Random:
+    """Randomness of one process: jitter and order, nothing secret."""
+    return random.Random(f"{os.getpid()} {slot} {os.urandom(8).hex()}")  # noqa: S311

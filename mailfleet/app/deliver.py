@@ -1,0 +1,140 @@
+"""The delivery role: one process that claims, delivers and settles for its share of the sites."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import structlog
+
+from mailfleet.app import compose
+from mailfleet.base.clock import Clock
+from mailfleet.config.bounce_rules import load_rules
+from mailfleet.config.providers import load_providers
+from mailfleet.config.settings import Delivery
+from mailfleet.engine.connect import Connector
+from mailfleet.engine.journal import Journal
+from mailfleet.engine.lane import LaneEdges, LaneLimits
+from mailfleet.engine.locate import Locator
+from mailfleet.engine.notices import Notices
+from mailfleet.engine.recover import recover_lease, slot_lock
+from mailfleet.engine.render import Renderer
+from mailfleet.engine.schedule import Scheduler
+from mailfleet.engine.settle import Settler
+from mailfleet.net.smtp_peer import ClientOptions, Timeouts
+from mailfleet.policy.classify import Classifier
+from mailfleet.policy.providers import ProviderTable
+from mailfleet.store import queue
+from mailfleet.store.database import Database
+
+log = structlog.get_logger()
+GRACE_S = 20.0
+
+
+async def run(base: compose.Base, slot: int, slots: int, stop: asyncio.Event) -> None:
+    """Deliver until ``stop``. The process is alone in its slot, so it first recovers what an earlier run left."""
+    folder = base.folder.run
+    with slot_lock(folder, slot, wait=True):
+        lease_ms = round(base.settings.delivery.lease_s * 1000)
+        lease_id = await base.database.write(
+            lambda tx: queue.new_lease(tx, f"deliver-{slot}", slot, base.clock.now_ms() + lease_ms)
+        )
+        for old in await base.database.read(lambda tx: queue.leases_of_slot(tx, slot, lease_id)):
+            await recover_lease(base.database, folder, slot, old, base.clock)
+        journal = Journal(folder, slot, lease_id)
+        await _work(base, slot, slots, lease_id, lease_ms, journal, stop)
+        journal.close()
+        await base.database.write(lambda tx: queue.release(tx, lease_id, now_ms=base.clock.now_ms()))
+
+
+async def _work(
+    base: compose.Base, slot: int, slots: int, lease_id: int, lease_ms: int, journal: Journal, stop: asyncio.Event
+) -> None:
+    clock, scale, rng = base.clock, base.time_scale, compose.rng(slot)
+    retry = base.settings.retry
+    providers = load_providers()
+    resolver = compose.resolver(base.settings, clock)
+    notices = Notices(base.catalog, hostname=base.hostname, retry=retry, time_scale=scale, clock=clock, ids=base.ids)
+    settler = Settler(
+        base.database,
+        base.catalog,
+        Classifier(load_rules()),
+        notices,
+        journal,
+        lease_id=lease_id,
+        retry=retry,
+        time_scale=scale,
+        clock=clock,
+        ids=base.ids,
+        rng=rng,
+    )
+    delivery = base.settings.delivery
+    connector = Connector(resolver, _client_options(base), port=_remote_port(base), ipv6=delivery.ipv6, rng=rng)
+    renderer = Renderer(base.catalog, base.box)
+    edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event())
+    scheduler = Scheduler(
+        base.database,
+        base.catalog,
+        settler,
+        edges,
+        lambda provider: _limits(delivery, providers, provider),
+        slot=slot,
+        slots=slots,
+        lease_id=lease_id,
+        clock=clock,
+        rng=rng,
+    )
+    locator = Locator(
+        base.database, resolver, providers.provider_of, slot=slot, slots=slots, clock=clock, time_scale=scale
+    )
+    tasks = {
+        asyncio.create_task(settler.run(), name="settler"),
+        asyncio.create_task(scheduler.run(), name="scheduler"),
+        asyncio.create_task(locator.run(), name="locator"),
+        asyncio.create_task(_heartbeat(base.database, lease_id, lease_ms, clock), name="heartbeat"),
+    }
+    waiting = asyncio.create_task(stop.wait(), name="stop")
+    done, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for task in done - {waiting}:
+        task.result()  # a loop that ended has crashed: so does the role, and it starts afresh
+        raise AssertionError(f"the {task.get_name()} ended")
+    await scheduler.stop(GRACE_S)
+    await locator.stop()
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.gather(*tasks)
+
+
+async def _heartbeat(database: Database, lease_id: int, lease_ms: int, clock: Clock) -> None:
+    while True:
+        await clock.sleep(lease_ms / 3000)
+        if not await database.write(lambda tx: queue.renew_lease(tx, lease_id, clock.now_ms() + lease_ms)):
+            raise AssertionError("the lease was ended by somebody else: this process was silent for too long")
+
+
+def _client_options(base: compose.Base) -> ClientOptions:
+    delivery = base.settings.delivery
+    return ClientOptions(
+        ehlo_name=delivery.ehlo_name or base.hostname,
+        timeouts=Timeouts.of(delivery),
+        source_ipv4=delivery.source_ipv4,
+        source_ipv6=delivery.source_ipv6,
+        loopback_only=delivery.loopback_only or base.settings.sandbox.enabled,
+    )
+
+
+def _remote_port(base: compose.Base) -> int:
+    return base.settings.sandbox.smtp_port if base.settings.sandbox.enabled else base.settings.delivery.remote_port
+
+
+def _limits(delivery: Delivery, providers: ProviderTable, provider: str) -> LaneLimits:
+    """The settings' bounds, tightened by what the provider is known to take."""
+    known = providers.limits_for(provider or None)
+    return LaneLimits(
+        min(delivery.connections_per_site, known.connections),
+        min(delivery.messages_per_connection, known.messages_per_connection),
+        delivery.idle_connection_s,
+        known.tls_required,
+    )

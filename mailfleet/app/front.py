@@ -1,0 +1,111 @@
+"""The front role: HTTP (API and page) and SMTP submission in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from mailfleet.app import compose
+from mailfleet.app.folder import DataFolder
+from mailfleet.base.errors import ConfigError
+from mailfleet.config.settings import Settings, Submission, split_host_port
+from mailfleet.engine.maintain import discard_unsealed
+from mailfleet.listen.http import create_app
+from mailfleet.listen.submission import SubmissionListener
+from mailfleet.net.tls_server import ensure_self_signed, server_context
+from mailfleet.web.pages import add_pages
+
+log = structlog.get_logger()
+GRACE_S = 10
+BIND_WITHIN_S = 10.0  # an earlier run may still be closing
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: the role decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def run(base: compose.Base, stop: asyncio.Event) -> None:
+    """Serve until ``stop``. ``connection.json`` is written when every entrance is open."""
+    settings, folder = base.settings, base.folder
+    services, desk = compose.services(base)
+    await discard_unsealed(base.database)
+    app = create_app(services, settings)
+    add_pages(app, services)
+    listening = await _bind(settings.server.http_listen)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE_S, server_header=False
+    )
+    server = _Server(config)
+    listener = SubmissionListener(
+        desk, _submission(settings), base.hostname, _tls(settings, folder, base.hostname), base.clock
+    )
+    address = await listener.start()
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    _announce(folder, listening, address)
+    waiting = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    await listener.stop(GRACE_S)
+    await serving
+    waiting.cancel()
+    assert stop.is_set(), "the HTTP server ended by itself"
+
+
+def _submission(settings: Settings) -> Submission:
+    """The sandbox lets plain clients on this machine log in, so that any of them can be tried."""
+    if not settings.sandbox.enabled:
+        return settings.submission
+    return settings.submission.model_copy(update={"auth_without_tls_on_loopback": True})
+
+
+def _tls(settings: Settings, folder: DataFolder, hostname: str) -> ssl.SSLContext:
+    submission = settings.submission
+    if submission.tls_cert or submission.tls_key:
+        return server_context(Path(submission.tls_cert), Path(submission.tls_key))
+    return server_context(*ensure_self_signed(folder.tls, hostname))
+
+
+async def _bind(listen: str) -> socket.socket:
+    host, port = split_host_port(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setblocking(False)
+    tries = round(BIND_WITHIN_S / 0.2)
+    for attempt in range(tries):
+        try:
+            listening.bind((host, port))
+            listening.listen(1024)
+            return listening
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or attempt == tries - 1:
+                raise ConfigError(
+                    f"cannot listen on {listen}: {error.strerror}",
+                    where="server.http_listen",
+                    mend="stop what uses the port, or choose another one",
+                ) from None
+            await asyncio.sleep(0.2)
+    raise AssertionError("unreachable")
+
+
+def _announce(folder: DataFolder, listening: socket.socket, submission: tuple[str, int]) -> None:
+    host, port = listening.getsockname()[:2]
+    values = folder.read_connection()
+    values["http"] = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if submission[0]:
+        values["smtp"] = f"{submission[0]}:{submission[1]}"
+    folder.write_connection(values)

@@ -1,0 +1,114 @@
+"""The roles of a node: what each process runs, and what must be true before any of them starts."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import uvloop
+
+from mailfleet.app import compose, deliver, front
+from mailfleet.app.folder import DataFolder
+from mailfleet.base.ids import TenantId
+from mailfleet.config.settings import Settings, worker_count
+from mailfleet.engine.maintain import Maintainer
+from mailfleet.engine.requests import Actor
+from mailfleet.sandbox import role as sandbox_role
+from mailfleet.store import sending, tenants
+
+SANDBOX_DOMAIN = "shop.example"
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One process of the node. ``run`` returns when it was told to stop, and raises when it crashed."""
+
+    name: str
+    run: Callable[[Settings, DataFolder, int], None]
+
+
+def roles_of(settings: Settings) -> list[Role]:
+    """Every process that this node needs."""
+    slots = worker_count(settings)
+    roles = [Role("sandbox", _role("sandbox", 0, _sandbox))] if settings.sandbox.enabled else []
+    roles += [Role("front", _role("front", 0, front.run)), Role("jobs", _role("jobs", 0, _jobs))]
+    for slot in range(slots):
+        roles.append(Role(f"deliver-{slot}", _role("deliver", slot, _deliver(slot, slots))))
+    return roles
+
+
+def bootstrap(settings: Settings, folder: DataFolder) -> None:
+    """What a data folder needs before the first role starts: the default tenant, a token, and the sandbox's domain and login."""
+
+    async def prepare() -> None:
+        base = compose.base(settings, folder, "bootstrap")
+        try:
+            await base.database.write(tenants.ensure_default)
+            await _connection(base)
+        finally:
+            base.database.close()
+
+    asyncio.run(prepare())
+
+
+async def _connection(base: compose.Base) -> None:
+    """Make ``connection.json`` true: a token that works, and in the sandbox a domain and a login that work."""
+    manager = compose.manager(base)
+    owner = Actor(TenantId(tenants.DEFAULT_TENANT), name="this machine")
+    values = base.folder.read_connection()
+    if await manager.authenticate(values.get("token", "")) is None:
+        made = await manager.add_token(owner, name="this machine", scopes=["send", "read", "manage"])
+        values["token"] = made.secret or ""
+    if base.settings.sandbox.enabled:
+        if await base.database.read(lambda tx: sending.by_name(tx, SANDBOX_DOMAIN)) is None:
+            await manager.add_domain(owner, SANDBOX_DOMAIN)
+        if await manager.login(values.get("smtp_user", ""), values.get("smtp_password", "")) is None:
+            for old in await manager.credentials(owner):
+                if old.username == "sandbox":
+                    await manager.remove_credential(owner, old.credential)
+            login = await manager.add_credential(owner, username="sandbox", stream="transactional", allowed_domains=[])
+            values |= {"smtp_user": login.username, "smtp_password": login.password or ""}
+    base.folder.write_connection({key: values[key] for key in ("token", "smtp_user", "smtp_password") if key in values})
+
+
+async def _sandbox(base: compose.Base, stop: asyncio.Event) -> None:
+    await sandbox_role.run(base.settings.model_copy(update={"data": base.folder.root}), base.clock, stop)
+
+
+async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
+    await Maintainer(base.database, base.folder.run, base.clock).run(stop)
+
+
+def _deliver(slot: int, slots: int) -> Callable[[compose.Base, asyncio.Event], Coroutine[Any, Any, None]]:
+    async def run(base: compose.Base, stop: asyncio.Event) -> None:
+        await deliver.run(base, slot, slots, stop)
+
+    return run
+
+
+def _role(
+    name: str, slot: int, work: Callable[[compose.Base, asyncio.Event], Awaitable[None]]
+) -> Callable[[Settings, DataFolder, int], None]:
+    def run(settings: Settings, folder: DataFolder, lifeline: int) -> None:
+        async def main() -> None:
+            stop = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGTERM, stop.set)
+
+            def cut() -> None:
+                loop.remove_reader(lifeline)
+                stop.set()
+
+            loop.add_reader(lifeline, cut)  # readable means: the supervisor is gone
+            base = compose.base(settings, folder, name, slot)
+            try:
+                await work(base, stop)
+            finally:
+                base.database.close()
+
+        uvloop.run(main())
+
+    return run

@@ -1,0 +1,163 @@
+"""What every delivery needs and few deliveries change: contents, signing keys, flows, sites. Bounded caches over the store."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from mailfleet.base.clock import Clock
+from mailfleet.base.secretbox import SecretBox
+from mailfleet.mail.content import CompiledContent
+from mailfleet.mail.dkim import Signer, SigningKey
+from mailfleet.store import contents, sending, sites, tenants
+from mailfleet.store.database import Database, Tx
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+MAX_CONTENT_BYTES = 64_000_000
+KEYS_FRESH_S = 15  # a new or removed key is noticed this soon
+FLOWS_FRESH_S = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedContent:
+    """A content ready for use: exactly one of ``compiled`` and ``raw`` is set."""
+
+    id: int
+    info: contents.ContentInfo
+    compiled: CompiledContent | None
+    raw: bytes | None
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlowView:
+    """A flow with the kind and name of its stream."""
+
+    flow: tenants.Flow
+    stream: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A sending domain with what signs for it."""
+
+    domain: sending.SendingDomain
+    signers: tuple[Signer, ...]
+
+
+class Fresh(Generic[K, V]):
+    """A bounded map whose entries are looked up again after ``fresh_s`` seconds (never, when None)."""
+
+    def __init__(self, clock: Clock, load: Callable[[K], Awaitable[V]], *, fresh_s: float | None, size: int) -> None:
+        self._clock, self._load, self._fresh_s, self._size = clock, load, fresh_s, size
+        self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
+
+    async def get(self, key: K) -> V:
+        """The value, loaded when it is missing or stale."""
+        entry = self._entries.get(key)
+        if entry and (self._fresh_s is None or self._clock.monotonic_s() - entry[0] < self._fresh_s):
+            return entry[1]
+        value = await self._load(key)
+        self._entries[key] = (self._clock.monotonic_s(), value)
+        self._entries.move_to_end(key)
+        while len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+        return value
+
+    def forget(self, key: K) -> None:
+        """Have it looked up at the next use."""
+        self._entries.pop(key, None)
+
+
+class Catalog:
+    """The caches of one process."""
+
+    def __init__(self, database: Database, box: SecretBox, clock: Clock) -> None:
+        self._database, self._box = database, box
+        self._contents: OrderedDict[int, LoadedContent] = OrderedDict()
+        self._content_bytes = 0
+        self._identities: Fresh[str, Identity | None] = Fresh(
+            clock, self._load_identity, fresh_s=KEYS_FRESH_S, size=5000
+        )
+        self._flows: Fresh[int, FlowView | None] = Fresh(clock, self._load_flow, fresh_s=FLOWS_FRESH_S, size=5000)
+
+    async def content(self, content_id: int) -> LoadedContent:
+        """A content, kept in memory while ``MAX_CONTENT_BYTES`` allow."""
+        found = self._contents.get(content_id)
+        if found is not None:
+            self._contents.move_to_end(content_id)
+            return found
+        stored = await self._database.read(lambda tx: contents.get(tx, content_id))
+        assert stored is not None, f"content {content_id} of a delivery is gone"
+        loaded = LoadedContent(
+            stored.id,
+            stored.info,
+            CompiledContent.from_bytes(stored.body) if stored.kind == "compiled" else None,
+            stored.body if stored.kind == "raw" else None,
+            len(stored.body),
+        )
+        self._contents[content_id] = loaded
+        self._content_bytes += loaded.size
+        while self._content_bytes > MAX_CONTENT_BYTES and len(self._contents) > 1:
+            self._content_bytes -= self._contents.popitem(last=False)[1].size
+        return loaded
+
+    async def identity(self, domain: str) -> Identity | None:
+        """The sending domain that signs for ``domain``: itself or its nearest parent; None when there is none."""
+        return await self._identities.get(domain)
+
+    def forget_identity(self, domain: str) -> None:
+        """A key or domain of this process's own making has changed."""
+        self._identities.forget(domain)
+
+    async def flow(self, flow_id: int) -> FlowView | None:
+        """A flow and its stream."""
+        return await self._flows.get(flow_id)
+
+    async def site(self, site_id: int) -> sites.Site | None:
+        """A site, as it is now."""
+        return await self._database.read(lambda tx: sites.site(tx, site_id))
+
+    async def _load_identity(self, name: str) -> Identity | None:
+        def find(tx: Tx) -> tuple[sending.SendingDomain, list[sending.DkimKey]] | None:
+            labels = name.split(".")
+            for start in range(len(labels) - 1):
+                domain = sending.by_name(tx, ".".join(labels[start:]))
+                if domain is not None:
+                    return domain, sending.keys(tx, domain.id)
+            return None
+
+        found = await self._database.read(find)
+        if found is None:
+            return None
+        domain, keys = found
+        signers = tuple(
+            Signer(
+                domain.name,
+                key.selector,
+                SigningKey.from_pem(self._box.open(key.sealed_key, key_label(domain.name, key.selector))),
+            )
+            for key in keys
+            if key.active
+        )
+        return Identity(domain, signers)
+
+    async def _load_flow(self, flow_id: int) -> FlowView | None:
+        def find(tx: Tx) -> FlowView | None:
+            flow = tenants.flow(tx, flow_id)
+            if flow is None:
+                return None
+            stream = tenants.stream_by_id(tx, flow.stream_id)
+            return FlowView(flow, stream.name, stream.kind)
+
+        return await self._database.read(find)
+
+
+def key_label(domain: str, selector: str) -> str:
+    """What a DKIM key is sealed under."""
+    return f"dkim:{domain}:{selector}"

@@ -1,0 +1,108 @@
+"""Locating: recipient domain -> mail hosts -> site -> provider, ahead of delivery, so that an unknown domain blocks nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from mailfleet.base.clock import Clock
+from mailfleet.base.errors import BusyError
+from mailfleet.net.resolver import MailHosts, Resolver
+from mailfleet.store import sites
+from mailfleet.store.database import Database, Tx
+from mailfleet.store.sites import DueDomain
+
+log = structlog.get_logger()
+
+TICK_S = 0.05
+PARALLEL = 64
+AGAIN_AFTER_FAILURE_S = 120.0
+SHORTEST_S, LONGEST_S = 60.0, 3600.0
+
+
+class Locator:
+    """Looks up the domains of one delivery process: those whose id leaves ``slot`` when divided by ``slots``."""
+
+    def __init__(
+        self,
+        database: Database,
+        resolver: Resolver,
+        provider_of: Callable[[Sequence[str]], str | None],
+        *,
+        slot: int,
+        slots: int,
+        clock: Clock,
+        time_scale: float,
+    ) -> None:
+        self._database, self._resolver, self._provider_of = database, resolver, provider_of
+        self._slot, self._slots, self._clock, self._time_scale = slot, slots, clock, time_scale
+        self._free = asyncio.Semaphore(PARALLEL)
+        self._running: dict[int, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Locate what is due, for ever."""
+        while True:
+            now_ms = self._clock.now_ms()
+            due = await self._database.read(
+                lambda tx, now_ms=now_ms: sites.due_domains(  # type: ignore[misc]  # mypy cannot infer the default's type
+                    tx, now_ms=now_ms, slot=self._slot, slots=self._slots, limit=10 * PARALLEL
+                )
+            )
+            for domain in due:
+                if domain.id not in self._running:
+                    task = asyncio.create_task(self._locate(domain))
+                    self._running[domain.id] = task
+                    task.add_done_callback(lambda _, key=domain.id: self._running.pop(key, None))  # type: ignore[misc]
+            await self._clock.sleep(TICK_S)
+
+    async def stop(self) -> None:
+        """Drop what is under way: it is due again at the next start."""
+        for task in list(self._running.values()):
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    async def _locate(self, domain: DueDomain) -> None:
+        async with self._free:
+            try:
+                if domain.site_id and await self._database.write(lambda tx: sites.rest_if_idle(tx, domain.id)):
+                    return
+                found = await self._resolver.mail_hosts(domain.name)
+                await self._store(domain, found)
+            except BusyError as error:
+                log.error("locating waits", domain=domain.name, reason=error.reason)
+                await self._clock.sleep(1)
+
+    async def _store(self, domain: DueDomain, found: MailHosts) -> None:
+        hosts = [(host.preference, host.name) for host in found.hosts]
+        provider = self._provider_of([name for _, name in hosts]) or "" if hosts else ""
+        if found.kind == "temporary":
+            valid_s = AGAIN_AFTER_FAILURE_S / self._time_scale
+        else:
+            valid_s = min(LONGEST_S, max(SHORTEST_S, found.ttl_s))
+        valid_until_ms = self._clock.now_ms() + round(valid_s * 1000)
+        key = site_key(domain.name, found)
+
+        def first(tx: Tx) -> tuple[int, bool]:
+            site_id = sites.put_site(tx, key, found.kind, hosts, provider, found.detail)
+            return site_id, sites.locate(tx, domain.id, site_id, valid_until_ms=valid_until_ms)
+
+        site_id, done = await self._database.write(first)
+        while not done:
+            done = await self._database.write(
+                lambda tx: sites.locate(tx, domain.id, site_id, valid_until_ms=valid_until_ms)
+            )
+
+
+def site_key(domain: str, found: MailHosts) -> str:
+    """What makes two domains one site: the same mail hosts with the same order of preference among them.
+
+    Domains that take no mail for one reason share a site; a failed lookup is each domain's own.
+    """
+    if found.kind == "temporary":
+        return f"temporary:{domain}"
+    if not found.hosts:
+        return found.kind
+    ranks = {preference: rank for rank, preference in enumerate(sorted({host.preference for host in found.hosts}))}
+    return ",".join(sorted(f"{ranks[host.preference]}:{host.name}" for host in found.hosts))

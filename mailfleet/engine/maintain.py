@@ -1,0 +1,100 @@
+"""Periodic work: dead leases, cancelled and half-loaded campaigns, campaigns that start by the clock, old answers."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from mailfleet.base.clock import Clock
+from mailfleet.base.errors import BusyError
+from mailfleet.engine.recover import recover_lease, slot_lock
+from mailfleet.policy.lifecycle import EventKind
+from mailfleet.store import access, campaigns, queue
+from mailfleet.store.database import Database, Tx
+
+log = structlog.get_logger()
+
+TICK_S = 0.5
+KEEP_ANSWERS_MS = 86_400_000  # an idempotency key is good for a day
+
+
+class Maintainer:
+    """The periodic work of the node."""
+
+    def __init__(self, database: Database, run_folder: Path, clock: Clock) -> None:
+        self._database, self._run_folder, self._clock = database, run_folder, clock
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until ``stop``; an error of one kind of work is logged and does not keep the others from running."""
+        turn = 0
+        while not stop.is_set():
+            works = [self.finish_cancelling, self.finish_sealing, self.start_scheduled]
+            if turn % 4 == 0:
+                works += [self.reap_leases]
+            if turn % 600 == 0:
+                works += [self.forget_answers]
+            for work in works:
+                try:
+                    await work()
+                except BusyError as error:
+                    log.warning("periodic work waits", work=work.__name__, reason=error.reason)
+                except Exception:
+                    log.exception("periodic work failed", work=work.__name__)
+            turn += 1
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await stop.wait()
+            except TimeoutError:
+                pass
+
+    async def finish_cancelling(self) -> None:
+        """Cancel the queued rows of cancelled campaigns, some at a time."""
+        for campaign in await self._database.read(lambda tx: campaigns.unfinished_cancelled(tx)):
+
+            def step(tx: Tx, flow_id: int = campaign.flow_id, campaign_id: int = campaign.id) -> int:
+                now_ms = self._clock.now_ms()
+                count = queue.cancel(tx, flow_id, now_ms=now_ms)
+                campaigns.finish_where_done(tx, [campaign_id], now_ms=now_ms)
+                return count
+
+            while await self._database.write(step):
+                pass
+
+    async def finish_sealing(self) -> None:
+        """Go on where an entrance died while sealing."""
+        for campaign in await self._database.read(lambda tx: campaigns.in_state(tx, "sealing")):
+            await self._database.write(
+                lambda tx, one=campaign.id: campaigns.go_on_sealing(tx, one, now_ms=self._clock.now_ms())  # type: ignore[misc]
+            )
+
+    async def start_scheduled(self) -> None:
+        """Say that a campaign has started when its time has come; its deliveries are due by themselves."""
+        now_ms = self._clock.now_ms()
+        for campaign in await self._database.read(lambda tx: campaigns.in_state(tx, "scheduled")):
+            if (campaign.send_at_ms or 0) <= now_ms:
+                await self._database.write(
+                    lambda tx, one=campaign: campaigns.move(  # type: ignore[misc]
+                        tx, one, "sending", EventKind.CAMPAIGN_STARTED, now_ms=now_ms
+                    )
+                )
+
+    async def reap_leases(self) -> None:
+        """Recover the leases of delivery processes that do not come back (a slot that no longer exists)."""
+        for lease_id, slot in await self._database.read(lambda tx: queue.ended_leases(tx, self._clock.now_ms())):
+            with slot_lock(self._run_folder, slot, wait=False) as held:
+                if held:
+                    await recover_lease(self._database, self._run_folder, slot, lease_id, self._clock)
+
+    async def forget_answers(self) -> None:
+        """Drop idempotency answers that are too old."""
+        await self._database.write(lambda tx: access.forget_answers(tx, self._clock.now_ms() - KEEP_ANSWERS_MS))
+
+
+async def discard_unsealed(database: Database) -> None:
+    """Remove what a killed entrance had taken of a list: nothing of it was promised. For the entrance itself, before it opens."""
+    for campaign in await database.read(lambda tx: campaigns.in_state(tx, "loading")):
+        log.warning("discarding a list that was never taken whole", campaign=campaign.id, name=campaign.name)
+        while not await database.write(lambda tx, one=campaign: campaigns.discard_some(tx, one)):  # type: ignore[misc]
+            pass

@@ -1,0 +1,89 @@
+"""After a crash: what an earlier run of a delivery process left under lease is settled from its journal, the rest released."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import structlog
+
+from mailfleet.base.clock import Clock
+from mailfleet.engine import journal
+from mailfleet.policy.lifecycle import DeliveryState
+from mailfleet.store import campaigns, queue
+from mailfleet.store.database import Database, Tx
+from mailfleet.store.queue import Settlement
+
+log = structlog.get_logger()
+_BATCH = 1000
+
+
+@contextlib.contextmanager
+def slot_lock(folder: Path, slot: int, *, wait: bool) -> Iterator[bool]:
+    """Hold the lock of a slot: there is one process per slot. Yields false when ``wait`` is off and somebody else has it.
+
+    The kernel lets go of a killed process's lock, so holding it means that the earlier run is over.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / f"deliver-{slot}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+async def recover_lease(database: Database, folder: Path, slot: int, lease_id: int, clock: Clock) -> int:
+    """Settle what the remote is known to have taken, release the rest; returns how many deliveries were under lease.
+
+    The caller holds the slot's lock. Journals are removed only after the commits, so a crash in here repeats it.
+    """
+    left = journal.replay(folder, slot, lease_id)
+    ids = list(left.accepted)
+    settled = 0
+    for start in range(0, len(ids), _BATCH):
+        part = ids[start : start + _BATCH]
+
+        def settle(tx: Tx, part: list[int] = part) -> int:
+            now_ms = clock.now_ms()
+            rows = queue.leased_by(tx, lease_id, part)
+            settlements = [
+                Settlement(
+                    row,
+                    DeliveryState.DELIVERED,
+                    row.attempts + 1,
+                    now_ms,
+                    "none",
+                    left.accepted[row.id],
+                    orjson.dumps(
+                        {"attempt": row.attempts + 1, "reply": left.accepted[row.id], "from_journal": True}
+                    ).decode(),
+                )
+                for row in rows
+            ]
+            queue.settle(tx, settlements, lease_id=lease_id, now_ms=now_ms)
+            campaigns.finish_where_done(tx, sorted({row.campaign_id for row in rows} - {0}), now_ms=now_ms)
+            return len(settlements)
+
+        settled += await database.write(settle)
+    released, more = 0, True
+    while more:
+        count = await database.write(
+            lambda tx: queue.release(tx, lease_id, now_ms=clock.now_ms(), on_wire=left.on_wire, limit=_BATCH)
+        )
+        released, more = released + count, count == _BATCH
+    for path in left.segments:
+        path.unlink(missing_ok=True)
+    if settled or released:
+        log.warning(
+            "recovered after a crash", slot=slot, delivered=settled, released=released, on_wire=len(left.on_wire)
+        )
+    return settled + released

@@ -1,0 +1,261 @@
+"""Outcome to verdict to committed state: judged once, settled in batches, with events, suppressions and DSNs in one commit."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+import orjson
+import structlog
+
+from mailfleet.base.clock import Clock, rfc3339
+from mailfleet.base.errors import BusyError
+from mailfleet.base.ids import IdGenerator
+from mailfleet.config.settings import Retry
+from mailfleet.engine.catalog import Catalog, FlowView
+from mailfleet.engine.envelope import Envelope
+from mailfleet.engine.journal import Journal
+from mailfleet.engine.notices import Notice, Notices
+from mailfleet.policy.classify import Classifier
+from mailfleet.policy.lifecycle import DeliveryState, EventKind
+from mailfleet.policy.outcome import Action, Outcome, Verdict
+from mailfleet.policy.retry import RetryDecision, next_attempt
+from mailfleet.policy.suppression import NewSuppression, suppression_after
+from mailfleet.store import campaigns, queue, suppressions
+from mailfleet.store.database import Database, Tx
+from mailfleet.store.events import EventRow, append
+from mailfleet.store.queue import Claimed, Settlement
+
+log = structlog.get_logger()
+MAX_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try as the lane saw it."""
+
+    claimed: Claimed
+    outcome: Outcome
+    provider: str
+    transcript: str = ""
+    tls: str = ""
+    seconds: float = 0
+    message_id: str = ""
+    dsn_passed_on: bool = False  # the remote took our NOTIFY, so success is its to tell
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A settlement with what is written beside it."""
+
+    settlement: Settlement
+    suppression: NewSuppression | None = None
+    notice: Notice | None = None
+    envelope: str | None = None  # the new stored envelope, when it changed
+
+
+class Settler:
+    """Judges and settles for one delivery process. ``lease_id`` is the lease that its claims carry."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: Catalog,
+        classifier: Classifier,
+        notices: Notices,
+        journal: Journal,
+        *,
+        lease_id: int,
+        retry: Retry,
+        time_scale: float,
+        clock: Clock,
+        ids: IdGenerator,
+        rng: random.Random,
+    ) -> None:
+        self._database, self._catalog, self._classifier = database, catalog, classifier
+        self._notices, self._journal, self._lease_id = notices, journal, lease_id
+        self._retry, self._time_scale, self._clock, self._ids, self._rng = retry, time_scale, clock, ids, rng
+        self._pending: list[Settled] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def judge(self, attempt: Attempt, *, attempts: int) -> Verdict:
+        """What the outcome means; only ``policy`` decides."""
+        age_s = (self._clock.now_ms() - attempt.claimed.accepted_ms) / 1000 * self._time_scale
+        return self._classifier.judge(attempt.outcome, attempt.provider or None, attempts=attempts, age_s=age_s)
+
+    async def take(self, attempt: Attempt) -> Verdict:
+        """Judge an attempt and queue its settlement; returns before the commit."""
+        claimed = attempt.claimed
+        attempts = claimed.attempts + 1
+        verdict = self.judge(attempt, attempts=attempts)
+        flow = await self._catalog.flow(claimed.flow_id)
+        decision = self._decide(attempt, verdict, attempts, flow)
+        state = _state_after(verdict, decision)
+        event = self._event(attempt, verdict, attempts, decision)
+        settlement = Settlement(
+            claimed,
+            state,
+            attempts,
+            decision.due_ms if decision and decision.due_ms else self._clock.now_ms(),
+            verdict.bounce_class,
+            _words(attempt.outcome)[:1000],
+            orjson.dumps(event).decode(),
+        )
+        suppression = suppression_after(verdict, attempt.outcome, flow.stream if flow else "")
+        notice, envelope = await self._owed(attempt, state, decision, flow)
+        self.put(Settled(settlement, suppression, notice, envelope))
+        return verdict
+
+    def put(self, settled: Settled) -> None:
+        """Queue a settlement that is decided already."""
+        self._pending.append(settled)
+        self._idle.clear()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Commit what is pending, for ever: while one commit syncs the next batch gathers."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                batch, self._pending = self._pending[:MAX_BATCH], self._pending[MAX_BATCH:]
+                await self._commit(batch)
+            self._idle.set()
+
+    async def drained(self) -> None:
+        """Wait until nothing is pending."""
+        await self._idle.wait()
+
+    async def _commit(self, batch: list[Settled]) -> None:
+        while True:
+            try:
+                await self._database.write(lambda tx: self._write(tx, batch))
+                break
+            except BusyError as error:  # full disk: the outcomes stay here and in the journal until there is room
+                log.error("settling waits", reason=error.reason, deliveries=len(batch))
+                await self._clock.sleep(1)
+        self._journal.settled([one.settlement.claimed.id for one in batch])
+
+    def _write(self, tx: Tx, batch: list[Settled]) -> None:
+        now_ms = self._clock.now_ms()
+        lost = queue.settle(tx, [one.settlement for one in batch], lease_id=self._lease_id, now_ms=now_ms)
+        for settlement in lost:
+            log.warning("lease was lost before settling", delivery=settlement.claimed.id, state=settlement.state.word)
+        gone = {settlement.claimed.id for settlement in lost}
+        for one in batch:
+            if one.settlement.claimed.id not in gone:
+                self._write_beside(tx, one, now_ms)
+        ended = {
+            one.settlement.claimed.campaign_id for one in batch if one.settlement.state is not DeliveryState.QUEUED
+        }
+        campaigns.finish_where_done(tx, sorted(ended - {0}), now_ms=now_ms)
+
+    def _write_beside(self, tx: Tx, one: Settled, now_ms: int) -> None:
+        claimed = one.settlement.claimed
+        if one.suppression is not None:
+            new = suppressions.Suppression(
+                self._ids.next(),
+                claimed.tenant_id,
+                claimed.address_key,
+                one.suppression.stream or "",
+                one.suppression.reason,
+                one.suppression.evidence,
+                f"delivery {claimed.id}",
+                now_ms,
+            )
+            if suppressions.add(tx, new):
+                data = orjson.dumps(
+                    {"reason": new.reason, "evidence": new.evidence, "stream": new.stream or None}
+                ).decode()
+                append(
+                    tx,
+                    [
+                        EventRow(
+                            now_ms,
+                            claimed.tenant_id,
+                            EventKind.SUPPRESSION_ADDED,
+                            claimed.campaign_id,
+                            claimed.id,
+                            data,
+                        )
+                    ],
+                )
+        if one.envelope is not None:
+            tx.run("UPDATE delivery SET envelope = ? WHERE id = ?", (one.envelope, claimed.id))
+        if one.notice is not None:
+            self._notices.write(tx, one.notice, now_ms=now_ms)
+
+    def _decide(self, attempt: Attempt, verdict: Verdict, attempts: int, flow: FlowView | None) -> RetryDecision | None:
+        if verdict.action is not Action.DEFER:
+            return None
+        schedule = self._retry.bulk if flow and flow.kind == "bulk" else self._retry.transactional
+        return next_attempt(
+            schedule,
+            attempts=attempts,
+            accepted_ms=attempt.claimed.accepted_ms,
+            now_ms=self._clock.now_ms(),
+            bounce_class=verdict.bounce_class,
+            jitter=self._rng.random(),
+            scale=self._time_scale,
+            retry_after_s=self._classifier.retry_after_s(verdict, attempt.outcome.reply),
+        )
+
+    async def _owed(
+        self, attempt: Attempt, state: DeliveryState, decision: RetryDecision | None, flow: FlowView | None
+    ) -> tuple[Notice | None, str | None]:
+        envelope = Envelope.load(attempt.claimed.envelope)
+        if not envelope.submitted:
+            return None, None
+        schedule = self._retry.bulk if flow and flow.kind == "bulk" else self._retry.transactional
+        age_s = (self._clock.now_ms() - attempt.claimed.accepted_ms) / 1000 * self._time_scale
+        late = state is DeliveryState.QUEUED and not envelope.delay_told and age_s >= schedule.delay_dsn_after_s
+        notice = await self._notices.owed(
+            attempt.claimed,
+            envelope,
+            attempt.outcome,
+            state,
+            late=late,
+            passed_on=attempt.dsn_passed_on,
+            expires_ms=decision.expires_ms if decision else None,
+        )
+        told = envelope.after_delay_dsn().dump() if late and notice is not None else None
+        return notice, told
+
+    def _event(
+        self, attempt: Attempt, verdict: Verdict, attempts: int, decision: RetryDecision | None
+    ) -> dict[str, object]:
+        outcome = attempt.outcome
+        event: dict[str, object] = {
+            "attempt": attempts,
+            "phase": outcome.phase,
+            "reply": str(outcome.reply) if outcome.reply is not None else None,
+            "failure": outcome.failure or None,
+            "detail": outcome.detail or None,
+            "class": verdict.bounce_class,
+            "fault": verdict.fault,
+            "rule": verdict.rule,
+            "mx": outcome.mx_host or None,
+            "ip": outcome.remote_ip or None,
+            "provider": attempt.provider or None,
+            "tls": attempt.tls or None,
+            "seconds": round(attempt.seconds, 3),
+            "due_at": rfc3339(decision.due_ms) if decision and decision.due_ms else None,
+            "transcript": attempt.transcript or None,
+        }
+        return {key: value for key, value in event.items() if value is not None}
+
+
+def _state_after(verdict: Verdict, decision: RetryDecision | None) -> DeliveryState:
+    if verdict.action is Action.DELIVER:
+        return DeliveryState.DELIVERED
+    if verdict.action is Action.BOUNCE:
+        return DeliveryState.BOUNCED
+    assert decision is not None
+    return DeliveryState.EXPIRED if decision.due_ms is None else DeliveryState.QUEUED
+
+
+def _words(outcome: Outcome) -> str:
+    return str(outcome.reply) if outcome.reply is not None else outcome.detail or outcome.failure.value
