@@ -250,3 +250,16 @@ def test_signer_domains_are_a_labels() -> None:
 def test_wrong_signers_are_refused(domain: str, selector: str) -> None:
     with pytest.raises(InputError):
         Signer(domain, selector, KEY)
+
+
+@pytest.mark.parametrize("filler", [b" ", b" :", b";", b"; ", b": from", b"a"])
+def test_long_signature_fields_take_time_in_proportion(filler: bytes) -> None:
+    """Hangs if the work grows with the square of the length."""
+    message = signed(tags()).replace(b"from:subject", b"from:subject" + filler * 100_000 + b"x", 1)
+    assert one(message).result != "ok"
+
+
+def test_long_runs_at_the_end_of_a_body_take_time_in_proportion() -> None:
+    for run in (b"\r\n", b" ", b" \t", b" \r\n", b"\n"):
+        body = b"a" + run * 1_000_000
+        assert one(signed(tags(body), body=body)).result == "ok"

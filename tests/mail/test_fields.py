@@ -90,3 +90,10 @@ def test_garbage_is_split_without_loss_or_refused(garbage: bytes) -> None:
     except InputError:
         return
     assert b"".join(field.raw for field in fields) == garbage
+
+
+@pytest.mark.parametrize("header", [b"a" * 2_000_000, b"a:\r\n" + b" \r\n" * 500_000 + b"\x00", b"a " * 1_000_000])
+def test_long_garbage_takes_time_in_proportion(header: bytes) -> None:
+    """Hangs if the work grows with the square of the length."""
+    with pytest.raises(InputError):
+        split_fields(header)
