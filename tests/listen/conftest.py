@@ -69,7 +69,7 @@ async def serve() -> AsyncIterator[Callable[[FastAPI], Awaitable[int]]]:
         server = uvicorn.Server(config)
         task = asyncio.create_task(server._serve())
         running.append((server, task))
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110  it is another's flag
             await asyncio.sleep(0.01)
         port: int = server.servers[0].sockets[0].getsockname()[1]
         return port

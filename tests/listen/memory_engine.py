@@ -275,7 +275,8 @@ class _Manage:
         return list(self.engine.domain_log.values())
 
     async def domain(self, actor: Actor, name: str) -> DomainView:
-        return _found(self.engine.domain_log, name)
+        view: DomainView = _found(self.engine.domain_log, name)
+        return view
 
     async def remove_domain(self, actor: Actor, name: str) -> None:
         del self.engine.domain_log[_found(self.engine.domain_log, name).domain]

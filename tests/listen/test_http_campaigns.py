@@ -187,10 +187,10 @@ async def test_a_client_that_goes_away_is_abandoned(
         b"Content-Type: multipart/form-data; boundary=XX\r\nContent-Length: 999999\r\n\r\n" + body[:-40]
     )
     await writer.drain()
-    while not engine.uploads:
+    while not engine.uploads:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     writer.close()
-    while not engine.uploads[0].ended:
+    while not engine.uploads[0].ended:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     assert engine.uploads[0].ended == "abandoned"
 
