@@ -38,7 +38,7 @@ def words_of(reply: Reply) -> list[str]:
 class Phrase:
     """One compiled phrase. Raises ``ValueError`` when there is no word in it or a ``*`` stands inside a run."""
 
-    __slots__ = ("_parts", "words")
+    __slots__ = ("parts", "words")
 
     def __init__(self, text: str) -> None:
         tokens = _PHRASE_WORD.findall(text.lower())
@@ -52,12 +52,14 @@ class Phrase:
             raise ValueError(f"{text!r} has no word before or after a gap")
         if any(word.endswith("*") for run in runs for word in run[:-1]):
             raise ValueError(f"{text!r}: a * may stand only at the end of a run of words")
-        self._parts = tuple(_needle(run) for run in runs)
+        self.parts = tuple(_needle(run) for run in runs)
         self.words = [word for run in runs for word in run if not word.endswith("*") and not _UNSPACED.search(word)]
 
     def found_in(self, text: str) -> bool:
         """Whether it stands in ``text``: words joined by single blanks, one blank before and after."""
-        first, *others = self._parts
+        first, *others = self.parts
+        if not all(part in text for part in others):
+            return False
         at = text.find(first)
         while at >= 0:
             end = at + len(first)
@@ -67,8 +69,6 @@ class Phrase:
                     break
                 end = next_at + len(part)
             else:
-                return True
-            if not others:
                 return True
             at = text.find(first, at + 1)
         return False
@@ -87,20 +87,39 @@ class PhraseIndex:
     def __init__(self, phrases: Sequence[str]) -> None:
         compiled = [Phrase(text) for text in phrases]
         common = Counter(word for phrase in compiled for word in set(phrase.words))
-        self._by_word: dict[str, list[tuple[int, Phrase]]] = {}
-        self._always: list[tuple[int, Phrase]] = []
+        by_word: dict[str, list[tuple[int, Phrase]]] = {}
         for number, phrase in enumerate(compiled):
-            if phrase.words:
-                rarest = min(phrase.words, key=lambda word: (common[word], -len(word)))
-                self._by_word.setdefault(rarest, []).append((number, phrase))
-            else:
-                self._always.append((number, phrase))
+            rarest = min(phrase.words, key=lambda word: (common[word], -len(word)), default="")
+            by_word.setdefault(rarest, []).append((number, phrase))
+        always = by_word.pop("", [])
+        self._always = _Shelf([one for one in always if phrases[one[0]].isascii()])
+        self._unspaced = _Shelf([one for one in always if not phrases[one[0]].isascii()])
+        self._by_word = {word: _Shelf(shelf) for word, shelf in by_word.items()}
         self._words = frozenset(self._by_word)
 
     def search(self, words: Sequence[str]) -> list[int]:
         """Numbers of the phrases that stand in ``words``, in no order."""
         text = f" {' '.join(words)} "
-        found = [number for number, phrase in self._always if phrase.found_in(text)]
+        found = self._always.search(text)
+        if not text.isascii():
+            found += self._unspaced.search(text)
         for word in self._words.intersection(words):
-            found += [number for number, phrase in self._by_word[word] if phrase.found_in(text)]
+            found += self._by_word[word].search(text)
+        return found
+
+
+class _Shelf:
+    """Phrases that are looked at together: the plain runs, which are most, apart from those with gaps."""
+
+    __slots__ = ("_gapped", "_plain")
+
+    def __init__(self, phrases: Sequence[tuple[int, Phrase]]) -> None:
+        self._plain = [(number, phrase.parts[0]) for number, phrase in phrases if len(phrase.parts) == 1]
+        self._gapped = [(number, phrase) for number, phrase in phrases if len(phrase.parts) > 1]
+
+    def search(self, text: str) -> list[int]:
+        found = [number for number, needle in self._plain if needle in text]
+        for number, phrase in self._gapped:
+            if phrase.found_in(text):
+                found.append(number)
         return found

@@ -1,0 +1,84 @@
+"""The shipped providers: each recognises its own MX hosts and no others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mailfleet.base.errors import ConfigError
+from mailfleet.config.providers import SHIPPED, load_providers
+from mailfleet.policy.providers import Limits
+
+TABLE = load_providers()
+
+
+@pytest.mark.parametrize("name", sorted(TABLE.providers))
+def test_each_provider_recognises_its_samples(name: str) -> None:
+    provider = TABLE.providers[name]
+    for hosts in provider.mx_matches:
+        assert TABLE.provider_of(hosts) == name, hosts
+    for hosts in provider.mx_rejects:
+        assert TABLE.provider_of(hosts) != name, hosts
+
+
+@pytest.mark.parametrize("name", sorted(TABLE.providers))
+def test_each_suffix_is_a_plain_name_no_other_provider_has_below_it(name: str) -> None:
+    for suffix in TABLE.providers[name].mx_suffixes:
+        assert suffix == suffix.lower().strip(".")
+        assert "." in suffix
+        assert TABLE.provider_of([f"mx9.{suffix}"]) == name
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(TABLE.providers) >= 25
+
+
+@pytest.mark.parametrize(
+    ("provider", "limits"),
+    [
+        (None, Limits(10, 100, 100)),
+        ("never-heard-of", Limits(10, 100, 100)),
+        ("gmail", Limits(5, 50, 100, tls_required=True)),
+        ("outlook", Limits(5, 50, 100)),
+        ("yahoo", Limits(10, 20, 100)),
+        ("apple", Limits(10, 5, 100)),
+        ("comcast", Limits(25, 1000, 100)),
+        ("gmx", Limits(4, 20, 100)),
+        ("orange", Limits(2, 100, 100)),
+        ("yahoo-japan", Limits(2, 20, 10)),
+        ("mimecast", Limits(10, 100, 100)),
+        ("barracuda", Limits(10, 15, 100)),
+        ("qq", Limits(4, 8, 100)),
+        ("netease", Limits(4, 7, 100)),
+        ("kpn", Limits(10, 10, 100)),
+    ],
+)
+def test_the_starting_limits(provider: str | None, limits: Limits) -> None:
+    assert TABLE.limits_for(provider) == limits
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('name = "outlook"', 'name = "gmail"', "two providers"),
+        ('mx_suffixes = ["yahoodns.net", "mx.aol.com"]', 'mx_suffixes = ["google.com"]', "belongs to gmail and yahoo"),
+        ("connections = 5", "connections = 0", "greater than or equal to 1"),
+        ('tls = "required"', 'tls = "always"', "required"),
+        ('label = "Free"', 'lable = "Free"', "label"),
+        ("[default]\n", "[default\n", "cannot be read"),
+    ],
+)
+def test_a_broken_file_is_refused_by_name(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+    shipped = SHIPPED.read_text("utf-8")
+    assert old in shipped
+    broken = tmp_path / "providers.toml"
+    broken.write_text(shipped.replace(old, new, 1), "utf-8")
+    with pytest.raises(ConfigError, match=r"providers\.toml") as raised:
+        load_providers(broken)
+    assert complaint in str(raised.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_providers(tmp_path / "none.toml")
