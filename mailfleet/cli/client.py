@@ -14,15 +14,16 @@ from urllib.parse import quote
 
 import httpx
 
-from mailfleet.base.errors import MailfleetError
 from mailfleet.cli import show
 from mailfleet.cli.frame import CliError, UnreachableError
 
 BUSY_PATIENCE_S = 120.0
+PAGE = 500  # items asked for at once, the most that listings give
+SILENCE_S = 30.0  # a followed stream says something every few seconds
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 
 
-class ConnectionLostError(MailfleetError):
+class ConnectionLostError(UnreachableError):
     """The server did not answer, or stopped in the middle of an answer."""
 
 
@@ -133,7 +134,7 @@ class Api:
         """Every item of a listing with cursors that matches ``params``, from the cursor ``after`` on, at most ``limit``."""
         seen = 0
         while True:
-            size = 1000 if limit is None else max(1, min(1000, limit - seen))
+            size = PAGE if limit is None else min(PAGE, limit - seen)
             page = self.get(path, after=after, limit=size, **(params or {}))
             for item in page["items"]:
                 yield item
@@ -146,7 +147,7 @@ class Api:
 
     def lines(self, path: str, **params: object) -> Iterator[dict[str, Any]]:
         """Objects of an NDJSON answer as they come. Raises ``ConnectionLostError`` when the stream breaks."""
-        timeout = httpx.Timeout(None, connect=5.0)
+        timeout = httpx.Timeout(SILENCE_S, connect=5.0)
         headers = {"Accept": "application/x-ndjson"}
         try:
             with self._http.stream("GET", path, params=_given(params), headers=headers, timeout=timeout) as response:
@@ -203,10 +204,12 @@ class Api:
             mend=self.connection.start,
         )
 
-    def _lost(self, error: httpx.TransportError) -> MailfleetError:
+    def _lost(self, error: httpx.TransportError) -> UnreachableError:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
             return self._unreachable()
-        return ConnectionLostError(f"the connection to {self.connection.url} broke ({type(error).__name__})")
+        return ConnectionLostError(
+            f"the connection to {self.connection.url} broke ({type(error).__name__})", mend="run the same command again"
+        )
 
     def _decoded(self, response: httpx.Response) -> Any:
         try:
@@ -262,4 +265,4 @@ def path_of(*parts: str) -> str:
 
 
 def _given(params: Mapping[str, object]) -> dict[str, Any]:
-    return {name: value for name, value in params.items() if value is not None and value != ""}
+    return {name: value for name, value in params.items() if value not in (None, "", [])}

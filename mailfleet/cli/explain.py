@@ -6,9 +6,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import typer
+
 from mailfleet.base.errors import InputError
 from mailfleet.cli import show
-from mailfleet.cli.frame import CliError, JsonOption, group
+from mailfleet.cli.frame import ExitCode, JsonOption, group, show_error
 
 app = group("explain", "How Mailfleet reads what a remote says.")
 
@@ -32,23 +34,32 @@ def reply(as_json: JsonOption = False) -> None:
     from mailfleet.policy.explain import explain_line
 
     classifier = Classifier(load_rules())
-    wrong: list[dict[str, Any]] = []
     if sys.stdin.isatty():
         show.say(show.stderr(), "Paste SMTP replies, one a line, for example: 550 5.1.1 User unknown. Ctrl-D ends.")
+    wrong = 0
     for number, line in enumerate(_lines(), start=1):
         if not line.strip():
             continue
         try:
-            found = explain_line(classifier, line)
+            found = explain_line(classifier, line, number)
         except InputError as error:
-            wrong.append({"line": number, "field": "", "what": error.what, "value": line[:200], "mend": error.mend})
+            wrong += 1
+            _print_wrong(error, line, as_json)
             continue
         if as_json:
             show.json_line(found)
         else:
             _print_found(found)
     if wrong:
-        raise CliError("some lines are not SMTP replies", mend="write them as 550 5.1.1 text", problems=wrong)
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _print_wrong(error: InputError, line: str, as_json: bool) -> None:
+    """A line that is no reply, in its place: with ``--json`` every line of input has its object."""
+    if as_json:
+        show.json_line({"error": error.what, "where": error.where, "mend": error.mend, "reply": line})
+    else:
+        show_error(error)
 
 
 def _lines() -> Iterable[str]:

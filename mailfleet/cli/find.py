@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mailfleet.cli import show
-from mailfleet.cli.client import Api, ConnectionLostError
+from mailfleet.cli.client import Api
 from mailfleet.cli.frame import CliError, DataOption, JsonOption, UnreachableError
 from mailfleet.cli.story import headline, print_story
 
@@ -104,16 +104,26 @@ def events(
         list[str] | None,
         typer.Option("--kind", metavar="KIND", help="Only this kind: delivered, deferred, bounced ... Repeatable."),
     ] = None,
-    after: Annotated[int, typer.Option("--after", metavar="N", min=0, help="Only events with an id above this.")] = 0,
+    after: Annotated[
+        int | None, typer.Option("--after", metavar="N", min=0, help="Only events with an id above this; 0 for all.")
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option("--last", metavar="N", min=1, max=1000, help="Begin with the newest N events.")
+    ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="At most this many. Default: all.")
+        int | None, typer.Option("--limit", metavar="N", min=1, help="End after this many. Default: all.")
     ] = None,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """List what happened, oldest first."""
-    asked = {"campaign": campaign, "delivery": delivery, "kind": ",".join(kind or ())}
-    for count, event in enumerate(_stream(data, asked, after, follow=follow), start=1):
+    """List what happened, oldest first.
+
+    With --follow it begins with the newest ten events, unless --after or --last says otherwise.
+    """
+    asked = {"campaign": campaign, "delivery": delivery, "kind": kind or []}
+    if follow and after is None and last is None:
+        last = 10
+    for count, event in enumerate(_stream(data, asked, after, last, follow=follow), start=1):
         if as_json:
             show.json_line(event)
         else:
@@ -122,30 +132,42 @@ def events(
             return
 
 
-def _stream(data: Path | None, asked: Mapping[str, str], after: int, *, follow: bool) -> Iterator[dict[str, Any]]:
-    """Events after ``after``. Following survives restarts of the server: it goes on after the last id seen."""
-    if not follow:
-        with Api.open(data) as api:
-            yield from api.pages("/v1/events", asked, after=str(after) if after else None)
+def _stream(
+    data: Path | None, asked: Mapping[str, object], after: int | None, last: int | None, *, follow: bool
+) -> Iterator[dict[str, Any]]:
+    """Events from ``after`` on, or the ``last`` so many."""
+    begin: dict[str, object] = {"after": after} if last is None else {"tail": "true", "limit": last}
+    if follow:
+        yield from _followed(data, asked, begin)
         return
+    with Api.open(data) as api:
+        if last is not None:
+            yield from api.get("/v1/events", **asked, **begin)["items"]
+        else:
+            yield from api.pages("/v1/events", asked, after=str(after or 0))
+
+
+def _followed(data: Path | None, asked: Mapping[str, object], begin: dict[str, object]) -> Iterator[dict[str, Any]]:
+    """Events as they happen, through restarts of the server: it goes on after the last id seen."""
     reached, lost_at_s = False, 0.0
     while True:
         try:
             with Api.open(data) as api:
-                for event in api.lines("/v1/events", after=after, follow="true", **asked):
-                    after, reached, lost_at_s = int(event["id"]), True, 0.0
+                for event in api.lines("/v1/events", follow="true", **asked, **begin):
+                    begin, reached, lost_at_s = {"after": int(event["id"])}, True, 0.0
                     yield event
-            return
-        except (ConnectionLostError, UnreachableError) as error:
-            now_s = time.monotonic()
-            if isinstance(error, UnreachableError) and not reached and not lost_at_s:
+            lost = UnreachableError("the server ended the stream")
+        except UnreachableError as error:
+            if not reached and not lost_at_s:
                 raise
-            if lost_at_s and now_s - lost_at_s > PATIENCE_S:
-                raise UnreachableError(str(error), mend=f"when the server is back: --after {after}") from None
-            if not lost_at_s:
-                lost_at_s = now_s
-                show.say(show.stderr(), "The server does not answer; waiting for it to come back.")
-            time.sleep(1.0)
+            lost = UnreachableError(error.what, mend="when the server is back, run this again")
+        now_s = time.monotonic()
+        if lost_at_s and now_s - lost_at_s > PATIENCE_S:
+            raise lost
+        if not lost_at_s:
+            lost_at_s = now_s
+            show.say(show.stderr(), "The server does not answer; waiting for it to come back.")
+        time.sleep(1.0)
 
 
 def _print_event(event: Mapping[str, Any]) -> None:

@@ -221,7 +221,7 @@ def remove_suppression(
     data: DataOption = None,
 ) -> None:
     """Lift a suppression."""
-    _remove(path_of("suppressions", address), address, as_json, data, stream=stream)
+    _remove("/v1/suppressions", address, as_json, data, address=address, stream=stream)
 
 
 def _scope(view: Mapping[str, Any]) -> str:

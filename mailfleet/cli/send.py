@@ -14,7 +14,7 @@ import typer
 
 from mailfleet.base.clock import parse_rfc3339, rfc3339
 from mailfleet.cli import files, show
-from mailfleet.cli.client import Api, ConnectionLostError, refusal
+from mailfleet.cli.client import Api, refusal
 from mailfleet.cli.frame import CliError, DataOption, ExitCode, JsonOption, UnreachableError
 from mailfleet.cli.report import command_line, print_report, totals
 from mailfleet.cli.upload import check_list, upload_campaign
@@ -150,7 +150,7 @@ def run(order: Order) -> None:
     check_list(order.recipients)
     status, answer = upload_campaign(order.data, request, order.recipients, key=secrets.token_hex(16))
     if status == 422:
-        raise refusal(_with_defaults(answer))
+        raise refusal(_in_our_words(answer))
     if order.rehearsal:
         _tell_rehearsal(order, answer)
         return
@@ -213,12 +213,9 @@ def _instant(given: str) -> str:
         ) from None
 
 
-def _with_defaults(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The refusal of a list, which names its rows but may come without a mend."""
-    mend = answer.get("mend") or (
-        "correct the rows above, or send to the others with --skip-invalid" if answer.get("problems") else ""
-    )
-    return {**answer, "mend": mend}
+def _in_our_words(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The refusal in the words of this command line."""
+    return {**answer, "mend": str(answer.get("mend") or "").replace("set skip_invalid", "add --skip-invalid")}
 
 
 def _tell_rehearsal(order: Order, answer: Mapping[str, Any]) -> None:
@@ -288,8 +285,10 @@ def wait_and_report(data: Path | None, campaign: str, *, as_json: bool) -> None:
     except KeyboardInterrupt:
         show.say(show.stderr(), f"\nStopped watching; the campaign goes on. Watch it again: {again}")
         raise typer.Exit(ExitCode.INTERRUPTED) from None
-    except (UnreachableError, ConnectionLostError) as error:
-        raise UnreachableError(f"{error}", mend=f"when the server is back, watch again: {again}") from None
+    except UnreachableError as error:
+        raise UnreachableError(
+            error.what, where=error.where, mend=f"when the server is back, watch again: {again}"
+        ) from None
     if as_json:
         show.json_line(totals(view))
     else:

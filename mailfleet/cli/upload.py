@@ -75,14 +75,16 @@ def _with_progress(
             try:
                 with Api.open(data) as api:
                     return api.send_body("/v1/campaigns", headers, lambda: body(head, tail))
-            except (ConnectionLostError, UnreachableError) as error:
-                if tried == 1 and isinstance(error, UnreachableError):
+            except UnreachableError as error:
+                if tried == 1 and not isinstance(error, ConnectionLostError):
                     raise
                 if tried == TRIES or not path.is_file():
                     raise UnreachableError(
-                        f"the upload did not come through: {error}", mend="run the same command again"
+                        f"the upload did not come through: {error.what}", mend="run the same command again"
                     ) from None
-                show.say(console, f"The upload was interrupted ({error}); trying again, try {tried + 1} of {TRIES}.")
+                show.say(
+                    console, f"The upload was interrupted ({error.what}); trying again, try {tried + 1} of {TRIES}."
+                )
                 time.sleep(tried)
         raise AssertionError("the loop returns or raises")
 

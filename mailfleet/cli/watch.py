@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mailfleet.cli import show
-from mailfleet.cli.client import Api, ConnectionLostError, path_of
+from mailfleet.cli.client import Api, path_of
 from mailfleet.cli.frame import UnreachableError
 
 POLL_S = 0.5
@@ -48,7 +48,7 @@ def watch_campaign(data: Path | None, campaign: str, *, patience_s: float = PATI
                 if is_over(view):
                     return dict(view)
                 time.sleep(POLL_S)
-            except (UnreachableError, ConnectionLostError):
+            except UnreachableError:
                 now = time.monotonic()
                 if not reached or (gone_since is not None and now - gone_since > patience_s):
                     raise

@@ -58,7 +58,10 @@ def event_view(number: int, **changed: Any) -> dict[str, Any]:
 
 @dataclass
 class Server:
-    """What the server answers next and what it was asked. ``answers`` maps ``METHOD /path`` to a list used one by one; the last stays."""
+    """What the server answers next and what it was asked.
+
+    ``answers`` maps ``METHOD /path`` to a list that is used one by one; the last stays.
+    """
 
     data: Path
     answers: dict[str, list[Any]] = field(default_factory=dict)

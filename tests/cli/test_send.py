@@ -39,7 +39,7 @@ def parts(server: Any) -> dict[str, Any]:
     _, _, body = next(one for one in server.asked if one[0] == "POST /v1/campaigns")
     head = b"Content-Type: " + server.headers[-1]["content-type"].encode() + b"\r\n\r\n"
     message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
-    return {part.get_param("name", header="content-disposition"): part for part in message.iter_parts()}
+    return {str(part.get_param("name", header="content-disposition")): part for part in message.iter_parts()}
 
 
 def test_the_upload_is_the_campaign_then_the_list_as_it_is_on_disk(send: Any, server: Any, newsletter: Any) -> None:
@@ -104,14 +104,21 @@ def test_acceptance_is_told_with_the_way_to_watch(send: Any, server: Any) -> Non
 def test_a_refused_list_names_every_row_and_exits_1(send: Any, server: Any) -> None:
     rows = [BROKEN, BROKEN | {"line": 4711, "value": "bob@\x1b[31mexample"}]
     server.answer(
-        "POST /v1/campaigns", problem(422, "the list was refused", detail="2 rows cannot be used", problems=rows)
+        "POST /v1/campaigns",
+        problem(
+            422,
+            "The list was refused",
+            detail="2 rows cannot be used",
+            problems=rows,
+            mend="correct them, or set skip_invalid to send to the others",
+        ),
     )
     result = send()
     assert result.exit_code == 1
     assert [line.split()[0] for line in result.stderr.splitlines()[2:4]] == ["17", "4711"]
     assert "\x1b" not in result.output
     assert "bob@\\x1b[31mexample" in result.stderr
-    assert "--skip-invalid" in result.stderr
+    assert "mend: correct them, or add --skip-invalid to send to the others" in result.stderr
     assert "2 rows cannot be used" in result.stderr
 
 

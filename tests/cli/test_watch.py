@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.console import Console
 
-from mailfleet.cli import watch
 from mailfleet.cli.watch import Display, Pace, progress_block, progress_line, settled, watch_campaign
 from tests.cli.conftest import campaign_view
 
@@ -47,7 +46,7 @@ def test_ctrl_c_leaves_the_campaign_running_and_says_how_to_watch_again(
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(watch.time, "sleep", interrupt)
+    monkeypatch.setattr("mailfleet.cli.watch.time.sleep", interrupt)
     result = mailfleet("campaign", "watch", "cmp_0000000000001", "--data", str(server.data))
     assert result.exit_code == 130
     assert f"mailfleet campaign watch cmp_0000000000001 --data {server.data}" in result.stderr

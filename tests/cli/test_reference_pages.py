@@ -1,0 +1,25 @@
+"""The pages of docs/reference that are made from the program say what the program does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mailfleet.cli.reference import cli_markdown
+from mailfleet.config.reference import example_toml, reference_markdown
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "remake"),
+    [
+        ("cli.md", cli_markdown, "python -m mailfleet.cli.reference"),
+        ("settings.md", reference_markdown, "mailfleet settings reference"),
+        ("mailfleet.example.toml", example_toml, "mailfleet settings example"),
+    ],
+)
+def test_the_page_is_the_one_that_the_program_makes(name: str, made: object, remake: str) -> None:
+    assert callable(made)
+    assert (REFERENCE / name).read_text("utf-8") == made(), f"make it again: {remake} > docs/reference/{name}"
