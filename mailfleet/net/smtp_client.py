@@ -8,6 +8,7 @@ import errno
 import ssl
 from collections.abc import Callable
 from math import inf
+from typing import cast
 
 from mailfleet.net.guard import ForbiddenDestinationError, check_destination
 from mailfleet.net.smtp_peer import ClientOptions, ConnectFailed, Peer
@@ -170,8 +171,7 @@ class SmtpConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclasses of it
         self._arm()
 
     def data_received(self, data: bytes) -> None:
