@@ -107,20 +107,7 @@ class ServerSession:
 
     def proceed(self) -> list[Event]:
         """Go on with the input there is. Returns the event to answer, if there is a new one."""
-        core = self._core
-        if core.pending:
-            return []
-        self.stalled = False
-        while core.pending is None and not core.closing and not self.stalled:
-            if self._farewell and not self.receiving_message:
-                core.close(self._farewell)
-            elif core.output_bytes >= MAX_UNSENT_BYTES:
-                self.stalled = True
-            elif not self._step():
-                break
-        if core.position:
-            core.input, core.position = core.input[core.position :], 0
-        return [core.pending] if core.pending else []
+        return [] if self._core.pending else self._go_on()
 
     def answer(self, reply: Reply | None) -> list[Event]:
         """Answer the open event: None takes it with our own words (not for ``MessageReceived``). Returns the next event.
@@ -150,7 +137,7 @@ class ServerSession:
                 core.say(reply)
             case _:
                 raise AssertionError(f"{event!r} is not answered this way")
-        return self.proceed()
+        return self._go_on()
 
     def tls_started(self, tls: str) -> None:
         """The handshake that ``TlsAsked`` asked for is done. Everything the client said before is forgotten (RFC 3207 4.2)."""
@@ -173,6 +160,20 @@ class ServerSession:
         """Say ``reply``, if any, and close, whatever is going on."""
         if not self._core.closing:
             self._core.close(reply)
+
+    def _go_on(self) -> list[Event]:
+        core = self._core
+        self.stalled = False
+        while core.pending is None and not core.closing and not self.stalled:
+            if self._farewell and not self.receiving_message:
+                core.close(self._farewell)
+            elif core.output_bytes >= MAX_UNSENT_BYTES:
+                self.stalled = True
+            elif not self._step():
+                break
+        if core.position:
+            core.input, core.position = core.input[core.position :], 0
+        return [core.pending] if core.pending else []
 
     def _taken(self, refusal: Reply | None, welcome: Reply) -> bool:
         """A driver's refusal is no error of the protocol, so it does not count towards ``max_errors``."""
