@@ -64,7 +64,8 @@ class Session(asyncio.Protocol):
             self._transport.pause_reading()  # who does not read the replies is not listened to either
 
     def resume_writing(self) -> None:
-        if self._transport is not None and self._timer is None:
+        handshaking = self._upgrade is not None and not self._upgrade.done()
+        if self._transport is not None and self._timer is None and not handshaking:
             self._transport.resume_reading()
 
     def close(self, words: bytes) -> None:

@@ -123,7 +123,7 @@ _TOKENS = [
 ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(_TOKENS), st.binary(max_size=40)), max_size=15))
 def test_garbage_only_ever_gets_replies(pieces: list[bytes]) -> None:
     bench = Bench()

@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -221,6 +222,20 @@ def test_saved_mail_is_the_mail_that_came(start_sandbox: StartSandbox, tmp_path:
     ]
     assert (folder / "000002-bob@b.example.eml").read_bytes() == letter("1@x")
     assert inbox.save(running.data, tmp_path / "ann", "Ann@A.example") == 1
+
+
+def test_a_client_that_does_not_read_is_not_listened_to_and_loses_nothing(start_sandbox: StartSandbox) -> None:
+    running = start_sandbox()
+    count = 150_000
+    with socket.create_connection((running.addresses["gmail"], running.port), 20) as client:
+        writer = threading.Thread(target=client.sendall, args=(b"NOOP\r\n" * count + b"QUIT\r\n",))
+        writer.start()
+        received = bytearray()
+        while piece := client.recv(65_536):
+            received += piece
+        writer.join()
+    assert received.count(b"\n250 ") == count
+    assert received.splitlines()[-1].startswith(b"221 ")
 
 
 def test_a_port_in_use_is_named(start_sandbox: StartSandbox, tmp_path: Path) -> None:
