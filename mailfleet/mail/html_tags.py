@@ -27,22 +27,13 @@ _PIECE = re.compile(
     r"|<(?P<slash>/?)(?P<name>[A-Za-z][^\s/>]*)(?P<attributes>(?:\"[^\"]*(?:\"|\Z)|'[^']*(?:'|\Z)|[^'\">])*)(?:>|\Z)",
     re.DOTALL | re.IGNORECASE,
 )
-_ATTRIBUTE = re.compile(f'({OPEN}\\d+{CLOSE})=""')
-# A start tag is read with its quoted values, so that ">" inside them does not end it
-_PIECE = re.compile(
-    r"(?P<comment><!--.*?-->)|(?P<declaration><![^>]*>)"
-    r"|(?P<raw><(?P<rawname>style|script|title|textarea)\b[^>]*>.*?</(?P=rawname)\s*>)"
-    r"|<(?P<slash>/?)(?P<name>[A-Za-z][^\s/>]*)(?P<attributes>(?:\"[^\"]*\"|'[^']*'|[^'\">])*)>",
-    re.DOTALL | re.IGNORECASE,
-)
 _ATTRIBUTE = re.compile(r"""([^\s"'>/=]+)(?:\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'>]+))?""")
 _EMPTY_STYLE = re.compile(r"<style\b[^>]*>\s*</style>", re.IGNORECASE)
 _VOID = frozenset(
     "area base br col embed hr img input link meta param source track wbr".split()  # noqa: SIM905  # words on a line read better
 )
-_IMPLIED = frozenset(
-    ["html", "head", "body", "tbody", "colgroup", "style", "link"]
-)  # the parser may add, move or drop these harmlessly
+_IMPLIED = frozenset(("style", "link"))  # inlining may drop these
+_TBODY = re.compile(r"</?tbody>")
 _TABLE_PARTS = frozenset(["table", "thead", "tbody", "tfoot", "tr", "colgroup", "select"])
 _TABLE_STACK = _TABLE_PARTS | {"td", "th", "caption", "option"}
 _INLINER = css_inline.CSSInliner(
@@ -135,6 +126,8 @@ def inline_css(hidden: HiddenTags) -> str | None:
     except css_inline.InlineError:
         return None
     inlined = _EMPTY_STYLE.sub("", inlined)
+    if not re.search("<tbody", hidden.html, re.IGNORECASE) and "<tbody " not in inlined:
+        inlined = _TBODY.sub("", inlined)  # the parser opens one in front of the first row, which may be inside a loop
     return inlined if _same_template(hidden, inlined) else None
 
 
