@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from mailfleet.base.clock import parse_rfc3339, rfc3339
 from mailfleet.cli import files, show
+from mailfleet.cli import send_options as options
 from mailfleet.cli.client import Api, refusal
 from mailfleet.cli.frame import CliError, DataOption, ExitCode, JsonOption, UnreachableError
 from mailfleet.cli.report import command_line, print_report, totals
@@ -55,81 +56,31 @@ class Order:
 
 
 def send(
-    sender: Annotated[
-        str, typer.Option("--from", metavar="ADDRESS", help="The From field: an address, or 'Name <address>'.")
-    ],
-    subject: Annotated[
-        str, typer.Option("--subject", metavar="TEXT", help="The Subject field; a template like the HTML.")
-    ],
-    html: Annotated[
-        Path,
-        typer.Option(
-            "--html", metavar="FILE", help="The HTML template, UTF-8. Images named by relative path travel along."
-        ),
-    ],
-    recipients: Annotated[
-        Path,
-        typer.Option("--recipients", metavar="FILE", help="The list: .csv (any separator), .ndjson or .json."),
-    ],
-    text: Annotated[
-        Path | None,
-        typer.Option("--text", metavar="FILE", help="The plain text template; made from the HTML when not given."),
-    ] = None,
-    stream: Annotated[str, typer.Option("--stream", metavar="NAME", help="The stream it belongs to.")] = "bulk",
-    campaign: Annotated[
-        str, typer.Option("--campaign", metavar="NAME", help="Name of the campaign. Default: the subject.")
-    ] = "",
-    reply_to: Annotated[str, typer.Option("--reply-to", metavar="ADDRESS", help="The Reply-To field.")] = "",
-    at: Annotated[
-        str, typer.Option("--at", metavar="TIME", help="Start then, for example 2026-01-31T09:00:00+01:00.")
-    ] = "",
-    preview: Annotated[
-        int,
-        typer.Option(
-            "--preview",
-            metavar="N",
-            min=0,
-            max=100,
-            show_default=False,
-            help="Write this many whole messages as .eml files; send nothing.",
-        ),
-    ] = 0,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where --preview writes.")] = Path("previews"),
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, name every problem, send nothing.")
-    ] = False,
-    skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Send to the good rows although some cannot be used.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Watch until every recipient has an outcome, then report.")
-    ] = False,
+    sender: options.Sender,
+    subject: options.Subject,
+    html: options.Html,
+    recipients: options.Recipients,
+    text: options.PlainText = None,
+    stream: options.Stream = "bulk",
+    campaign: options.Campaign = "",
+    reply_to: options.ReplyTo = "",
+    at: options.At = "",
+    preview: options.Preview = 0,
+    out: options.Out = Path("previews"),
+    dry_run: options.DryRun = False,
+    skip_invalid: options.SkipInvalid = False,
+    wait: options.Wait = False,
     as_json: JsonOption = False,
-    attach: Annotated[
-        list[Path] | None, typer.Option("--attach", metavar="FILE", help="Attach a file to every copy. Repeatable.")
-    ] = None,
-    header: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--header", metavar="NAME:VALUE", help="One more header field; the value is a template. Repeatable."
-        ),
-    ] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option("--tag", metavar="WORD", help="A word to find the campaign by. Repeatable.")
-    ] = None,
-    address_column: Annotated[
-        str,
-        typer.Option(
-            "--address-column", metavar="NAME", help="Column with the address. Default: found by its heading."
-        ),
-    ] = "",
+    attach: options.Attach = None,
+    header: options.Header = None,
+    tag: options.Tag = None,
+    address_column: options.AddressColumn = "",
     data: DataOption = None,
 ) -> None:
     """Send a newsletter to a list of recipients.
 
-    Each copy is filled in for its recipient.
-
-    Without --skip-invalid a list with rows that cannot be used is refused whole, and every such row is named.
+    Each copy is filled in for its recipient. Without --skip-invalid a list with rows that cannot be used is refused whole,
+    and every such row is named.
     """
     order = Order(
         sender, subject, html, recipients, text, stream, campaign, reply_to, at, preview, out, dry_run, skip_invalid,
