@@ -8,6 +8,7 @@ import schemathesis
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Err
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi import checks
 
@@ -30,8 +31,8 @@ def _try(operation: Any, mode: Any) -> None:
 
 def test_answers_are_as_documented_whatever_is_sent(app: FastAPI) -> None:
     schema = schemathesis.openapi.from_asgi("/v1/openapi.json", app)
-    schema = schema.exclude(path="/v1/events")  # followed, it never ends; test_http_api has it
-    operations = [result.ok() for result in schema.get_all_operations()]
+    found = schema.exclude(path="/v1/events").get_all_operations()  # followed, it never ends; test_http_api has it
+    operations: list[Any] = [result.ok() for result in found if not isinstance(result, Err)]
     assert len(operations) > 20
     for operation in operations:
         _try(operation, GenerationMode.POSITIVE)

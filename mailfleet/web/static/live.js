@@ -1,0 +1,44 @@
+// Keeps the parts of the page that carry data-live up to date: fetches each once a second and swaps it in when it changed.
+// Markup comes only from this server's templates, which escape what strangers wrote. What has the focus keeps it.
+"use strict";
+
+const PERIOD_MS = 1000;
+const stale = document.getElementById("stale");
+const parts = [...document.querySelectorAll("[data-live]")].map((place) => ({ place, shown: "" }));
+
+async function refresh(part) {
+  const answer = await fetch(part.place.dataset.live, { credentials: "same-origin", cache: "no-store" });
+  if (answer.status === 401) {
+    location.reload();
+    throw new Error("logged out");
+  }
+  if (!answer.ok) {
+    throw new Error(`HTTP ${answer.status}`);
+  }
+  const fresh = await answer.text();
+  if (fresh === part.shown) {
+    return;
+  }
+  const focused = part.place.contains(document.activeElement) ? document.activeElement.id : "";
+  part.place.innerHTML = fresh;
+  part.shown = fresh;
+  if (focused) {
+    document.getElementById(focused)?.focus();
+  }
+}
+
+async function tick() {
+  if (!document.hidden) {
+    const ends = await Promise.allSettled(parts.map(refresh));
+    stale.hidden = ends.every((end) => end.status === "fulfilled");
+  }
+  setTimeout(tick, PERIOD_MS);
+}
+
+document.addEventListener("submit", (event) => {
+  const question = event.target.dataset.confirm;
+  if (question && !window.confirm(question)) {
+    event.preventDefault();
+  }
+});
+setTimeout(tick, PERIOD_MS);

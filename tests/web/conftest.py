@@ -1,0 +1,80 @@
+"""The page over an engine in memory, served on a port of loopback, and a browser to look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from playwright.async_api import Browser, async_playwright
+
+from mailfleet.config.settings import Settings
+from mailfleet.listen.http import create_app
+from mailfleet.web import page
+
+
+def _memory() -> Any:
+    """The engine in memory of ``tests/listen``: tests are no package, so it is loaded by its path."""
+    name = "mailfleet_tests_memory_engine"
+    if name not in sys.modules:
+        path = Path(__file__).parent.parent / "listen" / "memory_engine.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec
+        assert spec.loader
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+@pytest.fixture
+def memory() -> Any:
+    """Makers of views."""
+    return _memory()
+
+
+@pytest.fixture
+def engine() -> Any:
+    """A ``MemoryEngine``; tokens are ``all``, ``reader`` and ``sender``."""
+    return _memory().MemoryEngine()
+
+
+@pytest.fixture
+def app(engine: Any) -> Any:
+    app = create_app(engine.services(), Settings())
+    page.install(app, engine.services())
+    return app
+
+
+@pytest.fixture
+async def url(app: Any) -> AsyncIterator[str]:
+    """Where the app is served."""
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server._serve())
+    while not server.started:  # noqa: ASYNC110  it is another's flag
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await task
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """Debian's Chromium."""
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.fail("Chromium is missing: run scripts/install-browser")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield browser
+        await browser.close()
