@@ -66,7 +66,7 @@ def test_the_starting_limits(provider: str | None, limits: Limits) -> None:
         ("connections = 5", "connections = 0", "greater than or equal to 1"),
         ('tls = "required"', 'tls = "always"', "required"),
         ('label = "Free"', 'lable = "Free"', "label"),
-        ("[default]\n", "[default\n", "cannot be read"),
+        ("\n[default]\nconnections", "\n[default\nconnections", "cannot be read"),
     ],
 )
 def test_a_broken_file_is_refused_by_name(tmp_path: Path, old: str, new: str, complaint: str) -> None:
