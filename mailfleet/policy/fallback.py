@@ -142,10 +142,10 @@ _CODE_CLASS: dict[tuple[int, Phase | None], str] = {
 
 # Words that show that a wordy 550 at RCPT is not simply "no such mailbox".
 _POLICY_WORDS = """
-    abuse access auth authenticated authentication authorized banned blacklist blacklisted block blocked blocking
+    abuse accept accepted accepting access allowed auth authenticated authentication authorized banned blacklist blacklisted block blocked blocking
     blocklist blocklisted client connection content denied dkim dmarc dnsbl filter filtered helo ehlo http https ip
-    limit listed many network permitted policy prohibited ptr rate rbl refused reject relay relaying reputation
-    reverse security sender server spam spammer spf system tls trusted unauthenticated unauthorized virus www
+    limit listed many network permitted policy prohibited ptr rate rbl refused reject rejected relay relaying reputation
+    reverse security sender server spam spammer spf system tls trusted unacceptable unauthenticated unauthorized unwanted violation virus www
     abgelehnt gesperrt verweigert refusé refuse bloqué bloqueado rechazado denegado rifiutato bloccato recusado
     odrzucono zablokowany geweigerd geblokkeerd
 """
@@ -158,8 +158,11 @@ _IPV4 = re.compile(r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b")
 
 
 def status_class(status: tuple[int, int, int]) -> str | None:
-    """The class of an enhanced status by its subject and detail; None for one that says nothing, such as X.0.0."""
-    return STATUS_CLASS.get(status[1:])
+    """The class of an enhanced status; None for one that says nothing, such as X.0.0.
+
+    An unknown detail means what the subject means (RFC 3463 2).
+    """
+    return STATUS_CLASS.get(status[1:]) or STATUS_CLASS.get((status[1], 0))
 
 
 def code_class(reply: Reply, phase: Phase, words: Sequence[str], has_status: bool) -> str:
