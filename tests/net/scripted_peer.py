@@ -65,6 +65,7 @@ class ScriptedPeer:
         self._script = script
         self._tasks: list[asyncio.Task[None]] = []
         self.conversations: list[Conversation] = []
+        self.ended = asyncio.Event()  # some conversation is over
         self.port = 0
         self.host = "127.0.0.1"
 
@@ -78,6 +79,7 @@ class ScriptedPeer:
             await self._script(conversation)
         finally:
             writer.close()
+            self.ended.set()
 
 
 @contextlib.asynccontextmanager

@@ -1,14 +1,12 @@
-"""Connections to mail hosts that behave and that do not, on asyncio's own loop and on uvloop."""
+"""Connections to mail hosts that behave and that do not."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from asyncio import AbstractEventLoopPolicy, DefaultEventLoopPolicy
 from dataclasses import replace
 
 import pytest
-import uvloop
 
 from mailfleet.net.smtp_client import SmtpConnection
 from mailfleet.net.smtp_peer import ClientOptions, ConnectFailed, Peer, Timeouts
@@ -19,11 +17,6 @@ from tests.net.scripted_peer import EHLO, Conversation, Script, ScriptedPeer, sc
 LONG = Timeouts(connect_s=20, greeting_s=20, command_s=20, data_s=20, final_s=20, quit_s=5)
 OPTIONS = ClientOptions("me.test", LONG, tls="none", loopback_only=True)
 TRANSACTION = Transaction("me@me.test", (Recipient("a@b.test"),), b"Subject: x\r\n\r\n.hello\r\n")
-
-
-@pytest.fixture(params=["asyncio", "uvloop"], scope="module")
-def event_loop_policy(request: pytest.FixtureRequest) -> AbstractEventLoopPolicy:
-    return uvloop.EventLoopPolicy() if request.param == "uvloop" else DefaultEventLoopPolicy()
 
 
 def impatient(**timeouts: float) -> ClientOptions:
@@ -336,8 +329,9 @@ async def test_it_hangs_up_between_messages() -> None:
         connection = await SmtpConnection.open(peer_of(server), OPTIONS)
         await connection.send(TRANSACTION)
         hang_up.set()
-        while connection.usable:
-            await asyncio.sleep(0.01)
+        await server.ended.wait()
+        await asyncio.sleep(0.1)
+        assert not connection.usable
         result = await connection.send(TRANSACTION)
         assert only(result) == ("mail", "connection-lost")
         assert result.unanswered
@@ -420,7 +414,7 @@ async def test_it_refuses_at_the_greeting_and_hears_quit() -> None:
     async with scripted(script) as server:
         with pytest.raises(ConnectFailed) as failed:
             await SmtpConnection.open(peer_of(server), OPTIONS)
-        while not heard:
-            await asyncio.sleep(0.01)
+        await server.ended.wait()
+    assert heard == ["QUIT"]
     assert failed.value.reply == Reply(554, ("5.7.1 your address is listed",))
     assert (failed.value.phase, failed.value.failure) == ("greeting", "")

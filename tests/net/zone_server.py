@@ -12,7 +12,6 @@ from typing import cast
 import dns.flags
 import dns.message
 import dns.name
-import dns.node
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
@@ -49,7 +48,7 @@ class ZoneServer:
     def _fill(self, response: dns.message.Message, question: dns.rrset.RRset) -> None:
         name = question.name
         for _ in range(8):
-            node = cast("dns.node.Node | None", self.zone.get_node(name))
+            node = self.zone.get_node(name)
             if node is None:
                 response.set_rcode(dns.rcode.NXDOMAIN)
                 break
