@@ -85,7 +85,11 @@ def _add_program(root: Path, package: Path, program: str) -> None:
 def _add_etc(root: Path, users: dict[str, int]) -> None:
     accounts = {"root": 0, **users}
     etc = root / "etc"
-    (etc / "passwd").write_text("".join(f"{name}:x:{uid}:{uid}::/tmp:/bin/sh\n" for name, uid in accounts.items()))
+    (etc / "passwd").write_text("".join(f"{name}:x:{uid}:{uid}::/home/{name}:/bin/sh\n" for name, uid in accounts.items()))
+    for name, uid in users.items():
+        home = root / "home" / name
+        home.mkdir(parents=True)
+        os.chown(home, uid, uid)
     (etc / "group").write_text("".join(f"{name}:x:{uid}:\n" for name, uid in accounts.items()))
     (etc / "hosts").write_text("127.0.0.1 localhost peer.test\n::1 localhost\n")
     (etc / "resolv.conf").write_text("nameserver 127.0.0.1\n")

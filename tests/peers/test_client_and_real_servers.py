@@ -134,8 +134,9 @@ async def test_dsn_parameters_come_back_in_the_notification(modern: MailServer) 
     await connection.quit()
     found = await stored(modern, 2)  # the message, and the DSN to its reverse-path
     report = next(message for message in found if b"message/delivery-status" in message)
-    assert b"ann+tag@list.test" in report.lower()
-    assert b"QQ+20314159+3D+2B" in report or b"QQ 314159=+" in report
+    # Postfix decodes xtext where it reports it, Exim does not
+    assert b"rfc822;ann+tag@list.test" in report or b"rfc822;ann+2Btag@list.test" in report
+    assert b"QQ 314159=+" in report or b"QQ+20314159+3D+2B" in report
 
 
 async def test_dsn_parameters_are_taken(opensmtpd: MailServer) -> None:
