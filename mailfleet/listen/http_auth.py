@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from mailfleet.engine.requests import Actor
@@ -65,9 +65,9 @@ def _require(scope: str) -> Callable[..., Awaitable[Actor]]:
     return check
 
 
-Sender = Annotated[Actor, Depends(_require("send"))]
-Reader = Annotated[Actor, Depends(_require("read"))]
-Manager = Annotated[Actor, Depends(_require("manage"))]
+Sender = Annotated[Actor, Security(_require("send"), scopes=["send"])]
+Reader = Annotated[Actor, Security(_require("read"), scopes=["read"])]
+Manager = Annotated[Actor, Security(_require("manage"), scopes=["manage"])]
 Engine = Annotated[Services, Depends(services_of)]
 IdempotencyKey = Annotated[
     str,

@@ -67,12 +67,15 @@ class _Reference:
         answers = [
             (
                 status,
-                answer,
+                {"Successful Response": "Done." if status == "204" else ""}.get(
+                    answer["description"], answer["description"]
+                ),
                 [name for content in answer.get("content", {}).values() if (name := _named(content["schema"]))],
             )
             for status, answer in operation["responses"].items()
             if status.startswith("2")
         ]
+        scopes = [scope for needed in operation.get("security", []) for scope in needed.get("token", [])]
         return {
             "id": operation["operationId"],
             "method": method.upper(),
@@ -94,7 +97,8 @@ class _Reference:
                 for media_type, content in bodies.items()
             ],
             "answers": answers,
-            "example": self._example(path, method, bodies, secured=bool(operation.get("security"))),
+            "scopes": scopes,
+            "examples": self._examples(path, method, bodies, secured=bool(operation.get("security"))),
         }
 
     def _parts(self, schema: dict[str, Any]) -> list[tuple[str, str | None, Markup]]:
@@ -103,18 +107,24 @@ class _Reference:
             for name, part in schema.get("properties", {}).items()
         ]
 
-    def _example(self, path: str, method: str, bodies: dict[str, Any], *, secured: bool) -> str:
-        """The request as a command for the shell."""
-        lines = ["curl" + (f" -X {method.upper()}" if method == "delete" or (method == "post" and not bodies) else "")]
+    def _examples(self, path: str, method: str, bodies: dict[str, Any], *, secured: bool) -> list[str]:
+        """The request as commands for the shell, one for each way to send it."""
+        start = ["curl" + (f" -X {method.upper()}" if method == "delete" or (method == "post" and not bodies) else "")]
         if secured:
-            lines.append('-H "Authorization: Bearer $TOKEN"')
+            start.append('-H "Authorization: Bearer $TOKEN"')
+        ways: list[list[str]] = [[]] if "application/json" not in bodies else []
         if "application/json" in bodies:
             name = _named(bodies["application/json"]["schema"])
             example = self._example_of(self._schemas[name]) if name else {}
             text = json.dumps(example, ensure_ascii=False).replace("'", "'\\''")
-            lines += ["-H 'Content-Type: application/json'", f"-d '{text}'"]
-        lines.append(self._base_url + path)
-        return " \\\n  ".join(lines)
+            ways.append(["-H 'Content-Type: application/json'", f"-d '{text}'"])
+        if "multipart/form-data" in bodies:
+            ways.append(
+                ["-F 'campaign=@campaign.json;type=application/json'", "-F 'recipients=@list.csv;type=text/csv'"]
+            )
+        if "message/rfc822" in bodies:
+            ways.append(["-H 'Content-Type: message/rfc822'", "--data-binary @message.eml"])
+        return [" \\\n  ".join([*start, *way, self._base_url + path]) for way in ways]
 
     def _example_of(self, schema: dict[str, Any]) -> Any:
         if schema.get("examples"):

@@ -35,7 +35,8 @@ PAGE = """<!doctype html>
 <section id="{{ operation.id }}">
 <h3>{{ operation.summary }}</h3>
 <p class="line"><span class="method {{ operation.method|lower }}">{{ operation.method }}</span>
-<code class="path">{{ operation.path }}</code></p>
+<code class="path">{{ operation.path }}</code>
+{% for scope in operation.scopes %}<span class="scope">scope <a href="#scopes">{{ scope }}</a></span>{% endfor %}</p>
 <p>{{ operation.description }}</p>
 {% if operation.parameters %}
 <h4>Parameters</h4>
@@ -56,9 +57,11 @@ PAGE = """<!doctype html>
 <h4>Answer</h4>
 <dl class="table">{% for status, answer, schemas in operation.answers %}
 <div><dt><code>{{ status }}</code></dt>
-<dd>{{ answer.description }}
+<dd>{{ answer }}
 {% for schema in schemas %} <a href="#schema-{{ schema }}">{{ schema }}</a>{% endfor %}</dd></div>{% endfor %}</dl>
-<pre tabindex="0" aria-label="Example of {{ operation.summary|lower }}"><code>{{ operation.example }}</code></pre>
+{% for example in operation.examples %}
+<pre tabindex="0" aria-label="Example of {{ operation.summary|lower }}"><code>{{ example }}</code></pre>
+{% endfor %}
 </section>
 {% endfor %}
 {% endfor %}
@@ -121,6 +124,7 @@ pre { margin: 1rem 0 0; padding: .9rem 1rem; overflow-x: auto; background: var(-
 pre code { padding: 0; background: none; overflow-wrap: normal; }
 .line { display: flex; gap: .6rem; align-items: baseline; flex-wrap: wrap; }
 .method { font: 700 .8rem ui-monospace, monospace; border: 1px solid currentColor; border-radius: 4px; padding: .05rem .4rem; }
+.scope { color: var(--soft); font-size: .9rem; }
 .get { color: var(--get); } .post { color: var(--post); } .delete { color: var(--delete); }
 .table { margin: 0; }
 .table > div { display: grid; grid-template-columns: minmax(11rem, 16rem) minmax(0, 1fr); gap: .2rem 1rem;
@@ -131,7 +135,7 @@ pre code { padding: 0; background: none; overflow-wrap: normal; }
 .required { color: var(--delete); font-size: .8rem; font-weight: 600; }
 @media (max-width: 50rem) {
   .columns { display: block; }
-  nav { position: static; max-height: none; border-bottom: 1px solid var(--line); columns: 2 9rem; }
+  nav { position: static; max-height: 40vh; border-bottom: 1px solid var(--line); columns: 2 9rem; }
   header { padding: .7rem 1rem; flex-wrap: wrap; } main { padding: 1rem; } section { padding: 1rem; }
   .table > div { grid-template-columns: 1fr; }
 }

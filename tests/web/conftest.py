@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import uvicorn
 from playwright.async_api import Browser, async_playwright
 
@@ -51,7 +52,7 @@ def app(engine: Any) -> Any:
     return app
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def url(app: Any) -> AsyncIterator[str]:
     """Where the app is served."""
     config = uvicorn.Config(
@@ -66,7 +67,7 @@ async def url(app: Any) -> AsyncIterator[str]:
     await task
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def browser() -> AsyncIterator[Browser]:
     """Debian's Chromium."""
     path = shutil.which("chromium")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # one browser for all
 NASTY = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
 QUOTED = "\"'><svg onload=window.hit=1> {{ 7*7 }} javascript:window.hit=1"
 TURNED = "\u202egnihtemos\u202c\x1b[2J"

@@ -231,6 +231,20 @@ class CampaignOptions(_Content):
 class CampaignBody(CampaignOptions):
     """A campaign with its list in the same JSON. Larger lists go as multipart/form-data."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "January news",
+                    "from": "Shop <news@shop.example>",
+                    "subject": "News for {{ name }}",
+                    "html": "<p>Hello {{ name }}</p>",
+                    "recipients": [{"email": "ann@gmail.example", "name": "Ann"}],
+                }
+            ]
+        }
+    )
+
     recipients: list[dict[str, Any] | str] = Field(
         description="Objects with the address in `email` (or `address_column`), flat or with their values under `fields`; "
         "or plain addresses.",
