@@ -22,13 +22,13 @@ from mailfleet.mail.encode import (
     whole_unicode,
 )
 from mailfleet.mail.headers import address_field, check_custom_field, custom_field, parse_mailbox, parse_mailboxes
-from mailfleet.mail.html_tags import CLOSE, OPEN, HiddenTags, hide_tags, inline_css
+from mailfleet.mail.html_tags import CLOSE, MAX_NESTING, OPEN, HiddenTags, hide_tags, inline_css, nesting
 from mailfleet.mail.html_text import html_to_text
 from mailfleet.mail.mime import encode_attachment, lay_out
 from mailfleet.mail.template import Slot, Template
 from mailfleet.mail.template_syntax import Kind, Token, tokenize
 
-MAX_INLINED = 2_000_000  # characters of HTML; above it CSS stays as it is
+MAX_INLINED = 1_000_000  # characters of HTML; above it CSS stays as it is
 _WHITE = re.compile(r"[ \t\r\n]+")
 _CID = re.compile(r"""cid:([^"'\s)>]+)""")
 
@@ -138,7 +138,8 @@ class CompiledContent:
         if record.cc:
             self._fixed_cc = address_field("Cc", tuple(parse_mailbox(item, where="cc") for item in record.cc))
         self._fixed_from = self._from({}) if self._sender.static else None
-        self._fixed_middle = self._middle({}) if self._reply_to.static and self._subject.static else None
+        self._fixed_reply_to = self._reply_to_field({}) if self._reply_to.static else None
+        self._fixed_subject = self._subject_field({}) if self._subject.static else None
         self._fixed_custom = self._custom_fields({}) if all(template.static for _, template in self._custom) else None
 
     def to_bytes(self) -> bytes:
@@ -181,7 +182,8 @@ class CompiledContent:
                 self._fixed_from if self._fixed_from is not None else self._from(fields),
                 self._fixed_to or fold_words("To", format_mailbox(display_name, recipient)),
                 self._fixed_cc,
-                self._fixed_middle if self._fixed_middle is not None else self._middle(fields),
+                self._fixed_reply_to if self._fixed_reply_to is not None else self._reply_to_field(fields),
+                self._fixed_subject if self._fixed_subject is not None else self._subject_field(fields),
                 b"Message-ID: %b\r\n" % message_id.encode("ascii"),
                 self._fixed_custom if self._fixed_custom is not None else self._custom_fields(fields),
                 *[custom_field(name, value) for name, value in extra_headers],
@@ -194,11 +196,12 @@ class CompiledContent:
     def _from(self, fields: Mapping[str, object]) -> bytes:
         return address_field("From", (parse_mailbox(self._sender.render(fields), where="sender"),))
 
-    def _middle(self, fields: Mapping[str, object]) -> bytes:
+    def _reply_to_field(self, fields: Mapping[str, object]) -> bytes:
         reply_to = self._reply_to.render(fields).strip()
-        subject = _WHITE.sub(" ", self._subject.render(fields))
-        field = address_field("Reply-To", parse_mailboxes(reply_to, where="reply_to")) if reply_to else b""
-        return field + fold_header("Subject", subject)
+        return address_field("Reply-To", parse_mailboxes(reply_to, where="reply_to")) if reply_to else b""
+
+    def _subject_field(self, fields: Mapping[str, object]) -> bytes:
+        return fold_header("Subject", _WHITE.sub(" ", self._subject.render(fields)))
 
     def _custom_fields(self, fields: Mapping[str, object]) -> bytes:
         return b"".join(
@@ -258,10 +261,12 @@ def compile_content(source: ContentSource, *, boundary_seed: str) -> CompiledCon
 def _compile_html(html: str, templated: bool, *, with_text: bool) -> tuple[str, str | None, list[str]]:
     """The HTML with CSS inlined, the text made from it (or ``None``), and warnings. Raises ``InputError`` with the author's lines."""
     Template(html, where="html", html=True, body=True, templated=templated)
-    if OPEN in html or CLOSE in html or len(html) > MAX_INLINED:
-        why = "is very long" if len(html) > MAX_INLINED else "uses the private letters U+E0F0 or U+E0F1"
-        return html, None, [f"html: CSS is not inlined and there is no text part, because the HTML {why}"]
-    hidden = hide_tags(tokenize(html, "html") if templated else [Token(Kind.TEXT, html)])
+    unfit = _unfit(html)
+    hidden = hide_tags(tokenize(html, "html") if templated else [Token(Kind.TEXT, html)]) if not unfit else None
+    if hidden is None or nesting(hidden.html) > MAX_NESTING:
+        unfit = unfit or f"nests elements more than {MAX_NESTING} deep (are end tags missing?)"
+        lost = "CSS is not inlined and no text part is made" if with_text else "CSS is not inlined"
+        return html, None, [f"html: {lost}, because the HTML {unfit}"]
     warnings: list[str] = []
     inlined = inline_css(hidden)
     if inlined is None:
@@ -271,6 +276,12 @@ def _compile_html(html: str, templated: bool, *, with_text: bool) -> tuple[str, 
         )
     text = _make_text(inlined or hidden.html, hidden, templated, warnings) if with_text else None
     return (html if inlined is None else hidden.restore(inlined)), text, warnings
+
+
+def _unfit(html: str) -> str:
+    if len(html) > MAX_INLINED:
+        return f"is longer than {MAX_INLINED} characters"
+    return "uses the private letters U+E0F0 or U+E0F1" if OPEN in html or CLOSE in html else ""
 
 
 def _make_text(html: str, hidden: HiddenTags, templated: bool, warnings: list[str]) -> str | None:

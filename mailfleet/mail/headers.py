@@ -15,7 +15,7 @@ from mailfleet.mail.encode import clean_header_text, fold_header, fold_words, fo
 MAX_MAILBOX = 2000
 MAX_MAILBOXES = 100_000  # characters of a list
 _FIELD_NAME = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 3.6.8
-_ANGLE = re.compile(r"(?P<name>.*?)\s*<(?P<address>[^<>]*)>", re.DOTALL)
+_ANGLE = re.compile(r'(?P<name>"(?:[^"\\]|\\.)*"|[^<>]*)\s*<(?P<address>[^<>]*)>', re.DOTALL)
 _QUOTED_NAME = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _LIST_ITEM = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^,"<]|["<])+')
 
@@ -64,7 +64,7 @@ def parse_mailbox(text: str, *, where: str = "") -> Mailbox:
         raise InputError(f"longer than {MAX_MAILBOX} characters", where=where, mend="write it as Name <name@domain>")
     text = clean_header_text(text)
     angle = _ANGLE.fullmatch(text)
-    name, spec = (angle["name"], angle["address"]) if angle else ("", text)
+    name, spec = (angle["name"].strip(), angle["address"]) if angle else ("", text)
     quoted = _QUOTED_NAME.fullmatch(name)
     if quoted:
         name = re.sub(r"\\(.)", r"\1", quoted[1])

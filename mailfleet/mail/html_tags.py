@@ -34,6 +34,15 @@ _VOID = frozenset(
 )
 _IMPLIED = frozenset(("style", "link"))  # inlining may drop these
 _TBODY = re.compile(r"</?tbody>")
+_CLOSED_BY = {  # open elements that a start tag ends, innermost first, where their end tags are left out
+    **dict.fromkeys(("thead", "tbody", "tfoot"), frozenset(("p", "td", "th", "tr", "thead", "tbody", "tfoot"))),
+    "tr": frozenset(("p", "td", "th", "tr")),
+    **dict.fromkeys(("td", "th"), frozenset(("p", "td", "th"))),
+    "li": frozenset(("p", "li")),
+    **dict.fromkeys(("dt", "dd"), frozenset(("p", "dt", "dd"))),
+    "p": frozenset(("p",)),
+    "option": frozenset(("option",)),
+}
 _TABLE_PARTS = frozenset(["table", "thead", "tbody", "tfoot", "tr", "colgroup", "select"])
 _TABLE_STACK = _TABLE_PARTS | {"td", "th", "caption", "option"}
 _INLINER = css_inline.CSSInliner(
@@ -43,6 +52,9 @@ _INLINER = css_inline.CSSInliner(
     keep_link_tags=True,
     load_remote_stylesheets=False,
 )
+
+
+MAX_NESTING = 500  # native HTML code walks elements by recursion, and some thousands overrun the stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +126,31 @@ def _track(stack: list[str], match: re.Match[str]) -> None:
     elif name in stack:
         while stack.pop() != name:
             pass
+
+
+def nesting(html: str) -> int:
+    """The most elements that may be open at once, never less than a parser would have open.
+
+    Only an end tag that fits the innermost element closes it, or one whose end tag may be left out.
+    """
+    stack: list[str] = []
+    deepest = 0
+    for match in _PIECE.finditer(html):
+        name = (match["name"] or "").lower()
+        if not name or name in _VOID:
+            continue
+        if not match["slash"]:
+            while stack and stack[-1] in _CLOSED_BY.get(name, ()):
+                stack.pop()
+            stack.append(name)
+            deepest = max(deepest, len(stack))
+            continue
+        end = len(stack) - 1
+        while end >= 0 and stack[end] != name and stack[end] in _CLOSED_BY:
+            end -= 1
+        if end >= 0 and stack[end] == name:
+            del stack[end:]
+    return deepest
 
 
 def inline_css(hidden: HiddenTags) -> str | None:

@@ -16,7 +16,7 @@ from mailfleet.mail.html_tags import PLACE, HiddenTags
 
 MAX_COLUMNS = 78
 _VALUE_COLUMNS = 10  # what a {{ tag }} is taken to fill in
-_MAX_DEPTH = 200
+_MAX_DEPTH = 150  # three calls each, and Python stops at a thousand
 _SKIPPED = frozenset(
     "head script style title template noscript object iframe svg".split()  # noqa: SIM905  # words on a line read better
 )

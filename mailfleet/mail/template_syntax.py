@@ -13,6 +13,8 @@ from itertools import pairwise
 
 from mailfleet.base.errors import InputError
 
+MAX_TAGS = 10_000
+
 
 class Kind(Enum):
     """What a token is."""
@@ -76,6 +78,8 @@ def tokenize(source: str, where: str) -> list[Token]:
     """
     found: list[Token] = []
     trims: list[tuple[bool, bool]] = []
+    if source.count("{") > MAX_TAGS and sum(1 for _ in _TAG_START.finditer(source)) > MAX_TAGS:
+        raise InputError(f"there are more than {MAX_TAGS} tags", where=where, mend="use a loop for what repeats")
     at = 0
     while (start := _TAG_START.search(source, at)) is not None:
         if start.start() > at:

@@ -41,9 +41,7 @@ def test_what_is_written_reads_back_the_same(local_part: str, domain: str) -> No
 def test_garbage_raises_only_the_typed_error(text: str) -> None:
     try:
         address = Address.parse(text)
-    except InputError as error:
-        assert error.what
-        assert error.mend
+    except InputError:
         return
     wire = str(address)
     assert Address.parse(wire) == address

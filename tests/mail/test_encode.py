@@ -77,7 +77,7 @@ def test_long_subjects_of_every_script_come_back(text: str) -> None:
 def test_any_text_comes_back_from_an_unstructured_field(text: str) -> None:
     field = fold_header("Subject", text)
     lines = field[:-2].split(b"\r\n")
-    assert all(len(line) <= 998 and line.lstrip(b" ") == line.strip(b" ") or not text for line in lines[1:])
+    assert all((len(line) <= 998 and line.lstrip(b" ") == line.strip(b" ")) or not text for line in lines[1:])
     message = email.message_from_bytes(field + b"\r\n", policy=email.policy.compat32)
     assert len(message.keys()) == 1
     assert str(make_header(decode_header(_unfolded(field)))) == clean_header_text(text)

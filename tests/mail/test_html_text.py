@@ -70,10 +70,7 @@ def test_loops_around_rows_stay_between_the_rows() -> None:
     assert inlined is not None
     body = inlined[inlined.index("<table>") : inlined.index("</table>")]
     filled = Template(body, where="html", html=True).render({"rows": [1, 2, 3]})
-    assert (
-        filled
-        == "<table>" + "".join(f'<tr><td style="padding: 1px;">{n}</td></tr>' for n in (1, 2, 3))
-    )
+    assert filled == "<table>" + "".join(f'<tr><td style="padding: 1px;">{n}</td></tr>' for n in (1, 2, 3))
     assert "<tr><td>none" in Template(body, where="html", html=True).render(
         {"rows": [], "none_html": "<tr><td>none</td></tr>"}
     )

@@ -85,16 +85,15 @@ def test_fast_and_slow_ways_decode_to_the_same_text(source: str, html: bool) -> 
     try:
         text = _render(source, _FIELDS, html=html)
     except InputError:
-        with pytest.raises((TemplateError, InputError)):
+        with pytest.raises(TemplateError):
             Environment(undefined_behavior="strict").render_str(source, **_FIELDS)
-            tokenize(source, "html")
         return
     try:
         plain = Environment(undefined_behavior="strict", keep_trailing_newline=True).render_str(source, **_FIELDS)
     except TemplateError:
         pytest.fail(f"{source!r} renders here and not in the engine")
     if not html and "{# " not in source:
-        assert text.removesuffix("\n") == plain.removesuffix("\n")
+        assert text in (plain, plain + "\n")  # a body ends in a line end
 
 
 @pytest.mark.parametrize(
@@ -169,12 +168,10 @@ def test_a_copy_can_be_filled_exactly_when_nothing_is_undefined(source: str, fie
         return
     try:
         template.render_encoded(fields)
+        met = []
     except UndefinedVariableError as error:
-        assert missing[0] == error.variable
-    except InputError:
-        assert missing
-    else:
-        assert missing == []
+        met = [error.variable]
+    assert missing[:1] == met
 
 
 @pytest.mark.parametrize(
@@ -189,6 +186,7 @@ def test_a_copy_can_be_filled_exactly_when_nothing_is_undefined(source: str, fie
         ("\n{% extends 'x' %}", "html line 2"),
         ("\n{%- import 'x' as y -%}", "html line 2"),
         ("{% raw %}\n", "html line 1"),
+        ("{{ x }}" * 10_001, "html"),
         ("{% autoescape false %}{{ x }}{% endautoescape %}", "html line 1"),
     ],
 )
