@@ -43,6 +43,7 @@ class Failure(StrEnum):
     NEEDS_SMTPUTF8 = "needs-smtputf8"
     NEEDS_8BITMIME = "needs-8bitmime"
     RENDER = "render"  # our side: template or key
+    INTERNAL = "internal"  # our side: a bug that crashed the attempt
 
 
 @dataclass(frozen=True, slots=True)
