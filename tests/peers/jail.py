@@ -85,7 +85,9 @@ def _add_program(root: Path, package: Path, program: str) -> None:
 def _add_etc(root: Path, users: dict[str, int]) -> None:
     accounts = {"root": 0, **users}
     etc = root / "etc"
-    (etc / "passwd").write_text("".join(f"{name}:x:{uid}:{uid}::/home/{name}:/bin/sh\n" for name, uid in accounts.items()))
+    (etc / "passwd").write_text(
+        "".join(f"{name}:x:{uid}:{uid}::/home/{name}:/bin/sh\n" for name, uid in accounts.items())
+    )
     for name, uid in users.items():
         home = root / "home" / name
         home.mkdir(parents=True)
