@@ -21,7 +21,7 @@ from mailfleet.engine.maintain import discard_unsealed
 from mailfleet.listen.http import create_app
 from mailfleet.listen.submission import SubmissionListener
 from mailfleet.net.tls_server import ensure_self_signed, server_context
-from mailfleet.web.pages import add_pages
+from mailfleet.web import page
 
 log = structlog.get_logger()
 GRACE_S = 10
@@ -42,7 +42,7 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
     services, desk = compose.services(base)
     await discard_unsealed(base.database)
     app = create_app(services, settings)
-    add_pages(app, services)
+    page.install(app, services, base.clock)
     listening = await _bind(settings.server.http_listen)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE_S, server_header=False
