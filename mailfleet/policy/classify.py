@@ -8,7 +8,7 @@ Provider rules speak first, then rules for everybody, then the enhanced status, 
   attempts and at most ``MAX_DOUBT_S``, and bounces after that.
 - A 5yz before MAIL is about the source, so it never says anything of the recipient and is tried elsewhere first.
 - An address is suppressed only by a 5yz to RCPT or to the message that is about the recipient and bounces. A 550
-  without words suppresses at RCPT, never at the message.
+  without words suppresses at RCPT, never at the message; a reply that also speaks of the sender never does.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ MAX_RETRY_AFTER_S = 4 * 3600
 
 _DELIVERED = Verdict(Action.DELIVER, "none", Fault.NONE, False, "delivered")
 _ABOUT_RECIPIENT = frozenset({Phase.RCPT, Phase.DATA, Phase.MESSAGE})
+_ABOUT_SENDER = frozenset({"sender", "senders", "authentication", "authenticated", "credentials"})
 _WAIT = re.compile(
     r"(?:again|retry|wait|come back|erneut|réessayer)\D{0,24}(\d{1,5})\s?(s|m|h)(?:ec|in|ou|\b)", re.IGNORECASE
 )
@@ -115,6 +116,7 @@ class Classifier:
             and action is Action.BOUNCE
             and phase in _ABOUT_RECIPIENT
             and not (by_code and phase is not Phase.RCPT)
+            and _ABOUT_SENDER.isdisjoint(words)
         )
         fault = rule.fault if rule is not None and rule.fault is not None else one.fault
         return Verdict(action, one.name, fault, suppress, said_by), rule

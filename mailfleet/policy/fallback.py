@@ -142,18 +142,24 @@ _CODE_CLASS: dict[tuple[int, Phase | None], str] = {
 
 # Words that show that a wordy 550 at RCPT is not simply "no such mailbox".
 _POLICY_WORDS = """
-    abuse accept accepted accepting access allowed auth authenticated authentication authorized banned blacklist blacklisted block blocked blocking
-    blocklist blocklisted client connection content denied dkim dmarc dnsbl filter filtered helo ehlo http https ip
-    limit listed many network permitted policy prohibited ptr rate rbl refused reject rejected relay relaying reputation
-    reverse security sender server spam spammer spf system tls trusted unacceptable unauthenticated unauthorized unwanted violation virus www
-    abgelehnt gesperrt verweigert refusé refuse bloqué bloqueado rechazado denegado rifiutato bloccato recusado
+    abuse accept accepted accepting access allowed auth authenticated authentication authorized banned
+    blacklist blacklisted block blocked blocking blocklist blocklisted client connection content denied dkim
+    dmarc dnsbl filter filtered helo ehlo http https ip limit listed many network permitted policy prohibited
+    ptr rate rbl refused reject rejected relay relaying reputation reverse security sender server spam spammer
+    spf system tls trusted unacceptable unauthenticated unauthorized unwanted violation virus www abgelehnt
+    gesperrt verweigert refusé refuse bloqué bloqueado rechazado denegado rifiutato bloccato recusado
     odrzucono zablokowany geweigerd geblokkeerd
 """
 _DOUBT_WORDS = """
-    again busy error failed failure internal later overloaded problem quota temporarily temporary timeout try wait
+    again busy domain error failed failure internal later overloaded problem quota temporarily temporary timeout try wait
+"""
+_MAILBOX_WORDS = """
+    account address addressee alias destination exist exists mailbox nobody person recipient recipients undeliverable
+    unknown user users
 """
 _POLICY = frozenset(_POLICY_WORDS.split())
 _DOUBT = frozenset(_DOUBT_WORDS.split())
+_MAILBOX = frozenset(_MAILBOX_WORDS.split())
 _IPV4 = re.compile(r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b")
 
 
@@ -166,10 +172,10 @@ def status_class(status: tuple[int, int, int]) -> str | None:
 
 
 def code_class(reply: Reply, phase: Phase, words: Sequence[str], has_status: bool) -> str:
-    """The class of a bare code. A 550 or 551 at RCPT is "no such mailbox" (RFC 5321 4.2.3) only if nothing speaks against it:
+    """The class of a bare code. A 550 or 551 at RCPT is "no such mailbox" (RFC 5321 4.2.3) only if nothing speaks against it.
 
-    an enhanced status (whoever sends one would have sent 5.1.1), a word of policy or doubt, an IP address, or letters of a
-    script that no rule knows.
+    Against it speak an enhanced status (whoever sends one would have sent 5.1.1), a word of policy or doubt, an IP
+    address, letters of a script that no rule knows, and words of which none is about a mailbox.
     """
     found = _CODE_CLASS.get((reply.code, phase)) or _CODE_CLASS.get((reply.code, None), "undetermined")
     if phase is Phase.TLS:
@@ -178,9 +184,8 @@ def code_class(reply: Reply, phase: Phase, words: Sequence[str], has_status: boo
         return found
     if not _POLICY.isdisjoint(words) or _IPV4.search(reply.text):
         return "policy"
-    if has_status or not _DOUBT.isdisjoint(words) or not all(word.isascii() for word in words):
-        return "undetermined"
-    return found
+    doubtful = has_status or not _DOUBT.isdisjoint(words) or not all(word.isascii() for word in words)
+    return "undetermined" if doubtful or (words and _MAILBOX.isdisjoint(words)) else found
 
 
 @dataclass(frozen=True, slots=True)

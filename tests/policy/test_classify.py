@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,7 +77,8 @@ def test_every_failure_has_a_meaning() -> None:
         # A 550 or 551 at RCPT without words, status or doubt is an unknown mailbox (RFC 5321 4.2.3).
         (550, "", Phase.RCPT, ("unknown-user", "bounce", "recipient", True)),
         (550, "<ann@example.org>", Phase.RCPT, ("unknown-user", "bounce", "recipient", True)),
-        (551, "sorry", Phase.RCPT, ("unknown-user", "bounce", "recipient", True)),
+        (551, "user not here", Phase.RCPT, ("unknown-user", "bounce", "recipient", True)),
+        (550, "no thanks", Phase.RCPT, ("undetermined", "bounce", "site", False)),
         (550, "sorry, this ip is not welcome", Phase.RCPT, ("policy", "bounce", "site", False)),
         (550, "192.0.2.4 go away", Phase.RCPT, ("policy", "bounce", "site", False)),
         (550, "5.0.0 sorry", Phase.RCPT, ("undetermined", "bounce", "site", False)),
@@ -181,6 +184,11 @@ def test_a_5yz_before_mail_is_tried_elsewhere_first() -> None:
     assert judge(554, "go away", Phase.GREETING, attempts=3).action is Action.BOUNCE
 
 
+def test_words_that_also_speak_of_the_sender_never_suppress() -> None:
+    assert judge(550, "5.1.1 the account of the recipient, or of the sender").suppress is False
+    assert judge(550, "5.1.1 the account of the recipient").suppress is True
+
+
 def test_a_4yz_that_will_never_change_bounces_by_a_rule() -> None:
     verdict = judge(421, "4.7.0 [TSS09] All messages from 192.0.2.5 will be permanently deferred", provider="yahoo")
     assert seen(verdict) == ("ip-reputation", "bounce", "source", False)
@@ -284,7 +292,7 @@ def test_line_breaks_anywhere_change_nothing(data: st.DataObject) -> None:
         return
     code, _, text = sample.partition(" ")
     words = text.split(" ")
-    status = f"{words[0]} " if words[0].count(".") == 2 and words[0][0] in "45" and words[0][-1].isdigit() else ""
+    status = f"{words[0]} " if re.fullmatch(r"[45]\.\d{1,3}\.\d{1,3}", words[0]) else ""
     breaks = data.draw(st.sets(st.integers(2, max(2, len(words) - 1)), max_size=3))
     lines: list[str] = [words[0]]
     for number, word in enumerate(words[1:], 1):
