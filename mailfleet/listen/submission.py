@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections import Counter
 
@@ -20,6 +21,7 @@ from mailfleet.smtp.server_states import ServerConfig
 __all__ = ["SubmissionBackend", "SubmissionListener"]
 
 BACKLOG = 512
+ACCEPT_PAUSE_S = 0.5
 
 log = structlog.get_logger()
 
@@ -67,7 +69,8 @@ class SubmissionListener:
         self.tls_address: tuple[str, int] | None = None
         self._connections: set[Connection] = set()
         self._per_ip: Counter[str] = Counter()
-        self._servers: list[asyncio.Server] = []
+        self._server: asyncio.Server | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._stopping = False
         self._empty = asyncio.Event()
 
@@ -90,8 +93,11 @@ class SubmissionListener:
         Returns when every connection is gone and every message handed to the backend has been settled by it.
         """
         self._stopping = True
-        for server in self._servers:
-            server.close()
+        if self._server:
+            self._server.close()
+        if self._accepting:
+            self._accepting.cancel()
+            await asyncio.wait([self._accepting])
         for connection in list(self._connections):
             connection.shut_down()
         if not self._connections:
@@ -133,15 +139,33 @@ class SubmissionListener:
             return None
         host, port = split_host_port(address)
         try:
-            server = await asyncio.get_running_loop().create_server(
-                lambda: SubmissionConnection(self, implicit_tls=implicit_tls), host, port, backlog=BACKLOG
-            )
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
         except OSError as error:
             raise ConfigError(
                 f"cannot listen on {address}: {error.strerror or error}",
                 where=setting,
                 mend="choose a free port, or stop what uses it",
             ) from None
-        self._servers.append(server)
-        bound = server.sockets[0].getsockname()
+        bound = listening.getsockname()
+        loop = asyncio.get_running_loop()
+        if implicit_tls:
+            listening.setblocking(False)
+            self._accepting = loop.create_task(self._accept_tls(listening))
+        else:
+            self._server = await loop.create_server(lambda: SubmissionConnection(self), sock=listening, backlog=BACKLOG)
         return str(bound[0]), int(bound[1])
+
+    async def _accept_tls(self, listening: socket.socket) -> None:
+        """Accept for implicit TLS. ``create_server`` would tell of a connection only when its handshake is over, so that any
+        number of them could be open before one is counted."""
+        loop = asyncio.get_running_loop()
+        with listening:
+            while True:
+                try:
+                    accepted, peername = await loop.sock_accept(listening)
+                except OSError as error:  # out of file descriptors, or a client that is gone again
+                    log.warning("submission.cannot_accept", reason=str(error))
+                    await asyncio.sleep(ACCEPT_PAUSE_S)
+                else:
+                    SubmissionConnection(self).begin_tls(accepted, peername)

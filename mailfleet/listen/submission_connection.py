@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
+import socket
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, cast
@@ -39,11 +41,10 @@ _STOPPING = Reply.of(421, "4.3.2", "The server is stopping; try again soon")
 
 
 class SubmissionConnection(asyncio.Protocol):
-    """Made by the listener for each connection that comes in; ``implicit_tls`` starts the handshake first (RFC 8314 3.3)."""
+    """Made by the listener for each connection that comes in."""
 
-    def __init__(self, hub: Hub, *, implicit_tls: bool) -> None:
+    def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._implicit_tls = implicit_tls
         self._transport: asyncio.Transport | None = None
         self._session: ServerSession | None = None
         self._actor: Actor | None = None
@@ -63,17 +64,16 @@ class SubmissionConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=MAX_UNWRITTEN_BYTES)
-        peername = transport.get_extra_info("peername") or ("",)
-        self.peer_ip = str(peername[0]).partition("%")[0].removeprefix("::ffff:")
+        if transport.get_extra_info("ssl_object"):  # implicit TLS: counted in begin_tls
+            self._task = None
+            self._transport.abort() if self._finished else self._begin(_describe_tls(transport))
+            return
+        self.peer_ip = _ip(transport.get_extra_info("peername"))
         refusal = self._hub.enter(self)
         if refusal:
             self._finished = True
-            if not self._implicit_tls:  # a client that expects TLS cannot read a reply in the clear
-                self._transport.write(refusal.encode())
+            self._transport.write(refusal.encode())
             self._transport.close()
-        elif self._implicit_tls:
-            self._transport.pause_reading()
-            self._spawn(self._start_tls())
         else:
             self._begin("")
 
@@ -110,6 +110,18 @@ class SubmissionConnection(asyncio.Protocol):
 
     # What the listener calls
 
+    def begin_tls(self, accepted: socket.socket, peername: object) -> None:
+        """Take over a connection that starts with TLS (RFC 8314 3.3). It counts from now on, not from the end of the handshake.
+
+        One too many is closed without a word: a client that expects TLS cannot read a reply in the clear.
+        """
+        self.peer_ip = _ip(peername)
+        if self._hub.enter(self):
+            self._finished = True
+            accepted.close()
+        else:
+            self._spawn(self._handshake(accepted))
+
     def shut_down(self) -> None:
         """Say 421 and close, after the message that is arriving, if any."""
         if self._session is None:
@@ -125,6 +137,8 @@ class SubmissionConnection(asyncio.Protocol):
             self._transport.close()
         elif self._transport:
             self._transport.abort()
+        elif self._task and self._session is None:
+            self._task.cancel()
         self._end()
 
     # Driving the session
@@ -217,7 +231,8 @@ class SubmissionConnection(asyncio.Protocol):
             if self._unread and not self._unwritten:
                 self._transport.resume_reading()
             if self._transport.can_write_eof():
-                self._transport.write_eof()
+                with contextlib.suppress(OSError):  # the client is gone already
+                    self._transport.write_eof()
 
     def _end(self) -> None:
         """The connection is gone. A message that the backend is taking is taken all the same."""
@@ -273,10 +288,28 @@ class SubmissionConnection(asyncio.Protocol):
             self._line_at_s = self._hub.clock.monotonic_s()
             self._pump(session.answer(reply))
 
+    @property
+    def _handshake_timeout_s(self) -> float:
+        return min(HANDSHAKE_TIMEOUT_S, self._hub.settings.idle_timeout_s)
+
+    async def _handshake(self, accepted: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self, accepted, ssl=self._hub.ssl_context, ssl_handshake_timeout=self._handshake_timeout_s
+            )
+        except OSError as error:  # ssl.SSLError, a reset and a handshake that takes too long are all of this kind
+            self._tls_failed(error)
+
+    def _tls_failed(self, error: OSError) -> None:
+        log.info("submission.tls_failed", peer=self.peer_ip, reason=str(error))
+        self._task = None
+        self.abort()
+
     async def _start_tls(self) -> None:
         hub = self._hub
-        assert self._transport
         assert hub.ssl_context
+        if self._transport is None:
+            return  # the client left in between
         self._handshaking = (
             True  # start_tls takes the socket over before it first waits: no clear text arrives from here on
         )
@@ -286,11 +319,10 @@ class SubmissionConnection(asyncio.Protocol):
                 self,
                 hub.ssl_context,
                 server_side=True,
-                ssl_handshake_timeout=min(HANDSHAKE_TIMEOUT_S, hub.settings.idle_timeout_s),
+                ssl_handshake_timeout=self._handshake_timeout_s,
             )
-        except OSError as error:  # ssl.SSLError, a reset and a handshake that takes too long are all of this kind
-            log.info("submission.tls_failed", peer=self.peer_ip, reason=str(error))
-            self.abort()
+        except OSError as error:
+            self._tls_failed(error)
             return
         finally:
             self._task, self._handshaking = None, False
@@ -299,13 +331,9 @@ class SubmissionConnection(asyncio.Protocol):
             return
         self._transport, self._unread = transport, False
         transport.set_write_buffer_limits(high=MAX_UNWRITTEN_BYTES)
-        tls_object = transport.get_extra_info("ssl_object")
-        tls = f"{tls_object.version()} {tls_object.cipher()[0]}"
+        assert self._session
+        self._session.tls_started(_describe_tls(transport))
         early, self._early = self._early, b""
-        if self._session is None:
-            self._begin(tls)
-        else:
-            self._session.tls_started(tls)
         if early:
             self.data_received(early)
 
@@ -354,3 +382,13 @@ class SubmissionConnection(asyncio.Protocol):
             log.exception("submission.accept_failed", peer=self.peer_ip)
             reply = Reply.of(451, "4.3.0", "Something went wrong here; try again soon")
         self._work_done(session, reply)
+
+
+def _describe_tls(transport: asyncio.BaseTransport) -> str:
+    tls_object = transport.get_extra_info("ssl_object")
+    return f"{tls_object.version()} {tls_object.cipher()[0]}"
+
+
+def _ip(peername: Any) -> str:
+    """The address of a peer without scope; IPv4 that came in over an IPv6 socket is IPv4."""
+    return str(peername[0]).partition("%")[0].removeprefix("::ffff:")
