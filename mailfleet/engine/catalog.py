@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from mailfleet.base.clock import Clock
 from mailfleet.base.secretbox import SecretBox
@@ -20,6 +21,7 @@ V = TypeVar("V")
 MAX_CONTENT_BYTES = 64_000_000
 KEYS_FRESH_S = 15  # a new or removed key is noticed this soon
 FLOWS_FRESH_S = 1
+MAX_OPEN_KEYS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +53,25 @@ class Identity:
 
 
 class Fresh(Generic[K, V]):
-    """A bounded map whose entries are looked up again after ``fresh_s`` seconds (never, when None)."""
+    """A bounded map whose entries are looked up again after ``fresh_s`` seconds. Many who ask at once share one look-up."""
 
-    def __init__(self, clock: Clock, load: Callable[[K], Awaitable[V]], *, fresh_s: float | None, size: int) -> None:
+    def __init__(self, clock: Clock, load: Callable[[K], Coroutine[Any, Any, V]], *, fresh_s: float, size: int) -> None:
         self._clock, self._load, self._fresh_s, self._size = clock, load, fresh_s, size
         self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
+        self._loading: dict[K, asyncio.Task[V]] = {}
 
     async def get(self, key: K) -> V:
         """The value, loaded when it is missing or stale."""
         entry = self._entries.get(key)
-        if entry and (self._fresh_s is None or self._clock.monotonic_s() - entry[0] < self._fresh_s):
+        if entry and self._clock.monotonic_s() - entry[0] < self._fresh_s:
             return entry[1]
+        loading = self._loading.get(key)
+        if loading is None:
+            loading = self._loading[key] = asyncio.create_task(self._fetch(key))
+            loading.add_done_callback(lambda _: self._loading.pop(key, None))
+        return await asyncio.shield(loading)
+
+    async def _fetch(self, key: K) -> V:
         value = await self._load(key)
         self._entries[key] = (self._clock.monotonic_s(), value)
         self._entries.move_to_end(key)
@@ -81,9 +91,12 @@ class Catalog:
         self._database, self._box = database, box
         self._contents: OrderedDict[int, LoadedContent] = OrderedDict()
         self._content_bytes = 0
+        # Only shares loads that are under way: what is kept is bounded by bytes, above.
+        self._loads: Fresh[int, LoadedContent] = Fresh(clock, self._load_content, fresh_s=0, size=1)
         self._identities: Fresh[str, Identity | None] = Fresh(
             clock, self._load_identity, fresh_s=KEYS_FRESH_S, size=5000
         )
+        self._signers: OrderedDict[int, tuple[bytes, Signer]] = OrderedDict()
         self._flows: Fresh[int, FlowView | None] = Fresh(clock, self._load_flow, fresh_s=FLOWS_FRESH_S, size=5000)
 
     async def content(self, content_id: int) -> LoadedContent:
@@ -92,6 +105,9 @@ class Catalog:
         if found is not None:
             self._contents.move_to_end(content_id)
             return found
+        return await self._loads.get(content_id)
+
+    async def _load_content(self, content_id: int) -> LoadedContent:
         stored = await self._database.read(lambda tx: contents.get(tx, content_id))
         assert stored is not None, f"content {content_id} of a delivery is gone"
         loaded = LoadedContent(
@@ -136,16 +152,20 @@ class Catalog:
         if found is None:
             return None
         domain, keys = found
-        signers = tuple(
-            Signer(
-                domain.name,
-                key.selector,
-                SigningKey.from_pem(self._box.open(key.sealed_key, key_label(domain.name, key.selector))),
-            )
-            for key in keys
-            if key.active
-        )
+        signers = tuple(self._signer(domain.name, key) for key in keys if key.active)
         return Identity(domain, signers)
+
+    def _signer(self, domain: str, key: sending.DkimKey) -> Signer:
+        """An opened key stays open: a look-up only asks whether it is still the one."""
+        found = self._signers.get(key.id)
+        if found is not None and found[0] == key.sealed_key:
+            return found[1]
+        pem = self._box.open(key.sealed_key, key_label(domain, key.selector))
+        signer = Signer(domain, key.selector, SigningKey.from_pem(pem, ours=True))
+        self._signers[key.id] = (key.sealed_key, signer)
+        while len(self._signers) > MAX_OPEN_KEYS:
+            self._signers.popitem(last=False)
+        return signer
 
     async def _load_flow(self, flow_id: int) -> FlowView | None:
         def find(tx: Tx) -> FlowView | None:

@@ -49,10 +49,13 @@ class SigningKey:
         return cls(generate_private_key(public_exponent=65537, key_size=bits))
 
     @classmethod
-    def from_pem(cls, pem: bytes) -> SigningKey:
-        """Load an unencrypted PKCS #8 or PKCS #1 private key. Raises ``InputError``; the key is in no message."""
+    def from_pem(cls, pem: bytes, *, ours: bool = False) -> SigningKey:
+        """Load an unencrypted PKCS #8 or PKCS #1 private key. Raises ``InputError``; the key is in no message.
+
+        ``ours``: the key was made by ``generate`` and kept sealed since, so the costly check of its primes is left out.
+        """
         try:
-            private = load_pem_private_key(pem, password=None)
+            private = load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=ours)
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise InputError(
                 "this is not an unencrypted private key in PEM form",
