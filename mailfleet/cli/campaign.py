@@ -34,23 +34,28 @@ def list_campaigns(
     if not views:
         show.say(show.stdout(), "No campaign yet. Send one: mailfleet send --help")
         return
-    names = ("recipients", "delivered", "bounced", "expired", "pending")
-    show.table(
-        show.stdout(),
-        ("campaign", "name", "state", "created (UTC)", *names),
+    _print_campaigns(views)
+
+
+def _print_campaigns(views: list[dict[str, Any]]) -> None:
+    """One row each; a narrow terminal goes without the time, which the order tells too."""
+    console = show.stdout()
+    numbers = ("recipients", "delivered", "bounced", "expired", "pending")
+    columns = ["campaign", "name", "state", "created (UTC)", *numbers]
+    rows = [
         [
-            (
-                view["campaign"],
-                show.shorten(view["name"], 40),
-                view["state"],
-                show.moment(view["created_at"]),
-                *(show.number(view[name]) for name in names),
-            )
-            for view in views
-        ],
-        right=names,
-        whole=("campaign", "created (UTC)"),
-    )
+            view["campaign"],
+            show.shorten(view["name"], 40),
+            view["state"],
+            show.moment(view["created_at"]),
+            *(show.number(view[name]) for name in numbers),
+        ]
+        for view in views
+    ]
+    if console.is_terminal and console.width < 130:
+        del columns[3]
+        rows = [[*row[:3], *row[4:]] for row in rows]
+    show.table(console, columns, rows, right=numbers, whole=("campaign", "state", "created (UTC)"))
 
 
 @app.command("show")

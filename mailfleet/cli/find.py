@@ -51,7 +51,7 @@ def trace(
     for story in stories[:limit]:
         print_story(console, story, transcripts=transcripts)
     if len(stories) > limit:
-        show.say(console, f"{len(stories) - limit:,} older messages are not shown; raise --limit to see them.")
+        show.say(console, f"{len(stories) - limit:,} more, older; raise --limit to see them.")
 
 
 def queue(as_json: JsonOption = False, data: DataOption = None) -> None:
@@ -83,8 +83,8 @@ def _queue_row(site: Mapping[str, Any]) -> tuple[str, ...]:
     reasons = sorted(site["reasons"].items(), key=lambda item: -item[1])
     due = site["next_due_in_s"]
     return (
-        site["provider"],
-        site["site"],
+        site["provider"] or "others",
+        show.site(site["site"]),
         show.number(site["queued"]),
         show.number(site["deferred"]),
         show.number(site["leased"]),
@@ -176,7 +176,7 @@ def _print_event(event: Mapping[str, Any]) -> None:
     who = event["recipient"] or event["campaign"] or event["delivery"] or ""
     line = show.styled(
         (str(event["at"]).replace("T", " ").removesuffix("Z"), "dim"),
-        (f"  {kind:<11}  ", show.STATE_STYLE.get(kind, "bold")),
+        (f"  {kind:<17}  ", show.STATE_STYLE.get(kind, "bold")),
         (who, ""),
         (f"  {show.shorten(headline(event['data']), 160)}", "dim"),
     )

@@ -39,11 +39,16 @@ class Breakdown:
     def add(self, delivery: Mapping[str, Any]) -> None:
         """Count one ``DeliveryView``."""
         state = str(delivery["state"])
-        self.providers[str(delivery["provider"] or "no mail host")][state] += 1
+        self.providers[_provider(delivery)][state] += 1
         if state in ("bounced", "expired"):
             name = str(delivery["bounce_class"] or "other")
             self.classes[name] += 1
             self.example.setdefault(name, (str(delivery["recipient"]), str(delivery["reason"])))
+
+
+def _provider(delivery: Mapping[str, Any]) -> str:
+    """The provider's name; most small servers belong to none, and some domains have no mail host at all."""
+    return str(delivery["provider"] or ("others" if delivery["site"] else "no mail host"))
 
 
 def totals(view: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,7 +125,7 @@ def _print_providers(found: Breakdown) -> None:
 def _print_classes(found: Breakdown) -> None:
     show.table(
         show.stdout(),
-        ("class", "count", "for example", "in the remote's words"),
+        ("class", "count", "for example", "last words"),
         [
             (name, show.number(count), found.example[name][0], show.shorten(found.example[name][1], 90))
             for name, count in found.classes.most_common()

@@ -114,7 +114,7 @@ def campaign_object(order: Order) -> dict[str, Any]:
     """The JSON part ``campaign`` of the upload. Raises ``CliError`` for files and options that cannot be used."""
     html, inline = files.embed_images(files.read_text(order.html, "--html"), order.html)
     request: dict[str, Any] = {
-        "name": order.name or order.subject,
+        "name": order.name or (order.html.stem if "{" in order.subject else order.subject),
         "from": order.sender,
         "subject": order.subject,
         "html": html,

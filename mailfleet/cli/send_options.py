@@ -31,7 +31,12 @@ PlainText = Annotated[
 ]
 Stream = Annotated[str, typer.Option("--stream", metavar="NAME", help="The stream it belongs to.")]
 Campaign = Annotated[
-    str, typer.Option("--campaign", metavar="NAME", help="Name of the campaign. Default: the subject.")
+    str,
+    typer.Option(
+        "--campaign",
+        metavar="NAME",
+        help="Name of the campaign. Default: the subject, or if that is a template the name of the HTML file.",
+    ),
 ]
 ReplyTo = Annotated[str, typer.Option("--reply-to", metavar="ADDRESS", help="The Reply-To field.")]
 At = Annotated[str, typer.Option("--at", metavar="TIME", help="Start then, for example 2026-01-31T09:00:00+01:00.")]

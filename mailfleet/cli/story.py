@@ -21,9 +21,8 @@ _KIND_WORDS = {
 # Told in the first line of an event, or in the lines made for them below; every other key is shown as it is.
 _TOLD = frozenset(
     {
-        "reply", "reason", "detail", "transcript", "mx_host", "remote_ip", "bounce_class", "rule", "fault", "action",
-        "suppress", "due_at", "next_try_at", "attempt", "attempts", "phase", "tls", "failure", "source_ip", "provider", "site",
-        "enhanced", "code",
+        "reply", "detail", "evidence", "reason", "failure", "transcript", "attempt", "mx", "ip", "tls", "phase", "seconds",
+        "class", "fault", "rule", "provider", "due_at",
     }
 )  # fmt: skip
 
@@ -54,9 +53,9 @@ def _facts(delivery: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("Message-ID", delivery["message_id"]),
         ("campaign", delivery["campaign"]),
         ("stream", delivery["stream"]),
-        ("provider", " at ".join(str(part) for part in (delivery["provider"], delivery["site"]) if part)),
+        ("provider", " at ".join(part for part in (delivery["provider"], show.site(delivery["site"])) if part)),
         ("tries", delivery["attempts"]),
-        ("verdict", delivery["bounce_class"]),
+        ("verdict", delivery["bounce_class"] if delivery["bounce_class"] != "none" else None),
         ("next try", _utc(delivery["due_at"]) if waiting else None),
         ("expires", _utc(delivery["expires_at"]) if waiting or state == "leased" else None),
         ("last words", delivery["reason"]),
@@ -71,8 +70,9 @@ def print_event(console: Console, event: Mapping[str, Any]) -> None:
     """When and what; beside it the words, and below them how and why."""
     data, kind = event["data"], str(event["kind"])
     at = str(event["at"]).replace("T", " ").removesuffix("Z")
-    what = f"{_KIND_WORDS.get(kind, kind.replace('_', ' ')):<12}"
     words = [line for line in (headline(data), *_how(data)) if line] or [""]
+    what = _KIND_WORDS.get(kind, kind.replace("_", " "))
+    what = f"{what:<12}" if words[0] else what
     lead = ((at, "dim"), ("  ", ""), (what, show.STATE_STYLE.get(kind, "bold")))
     if console.is_terminal:
         told = [
@@ -85,7 +85,7 @@ def print_event(console: Console, event: Mapping[str, Any]) -> None:
         grid.add_row(show.styled(*lead), Text("\n").join(told))
         console.print(grid)
         return
-    show.say(console, show.styled(*lead, ("  ", ""), (words[0], "")))
+    show.say(console, show.styled(*lead, (f"  {words[0]}" if words[0] else "", "")))
     for line in words[1:]:
         show.say(console, " " * 39 + line)
 
@@ -105,38 +105,44 @@ def _print_columns(console: Console, rows: Sequence[tuple[tuple[str, str], tuple
 
 
 def headline(data: Mapping[str, Any]) -> str:
-    """What was said: the remote's reply, else the reason or detail."""
-    return str(data.get("reply") or data.get("reason") or data.get("detail") or "")
+    """What was said: the remote's reply, else what happened in our words."""
+    return str(data.get("reply") or data.get("detail") or data.get("evidence") or data.get("reason") or "")
 
 
 def _how(data: Mapping[str, Any]) -> list[str]:
     """Where it was tried, what the words were taken to mean, what comes next, and whatever else the event carries."""
-    peer = str(data.get("mx_host") or "")
-    if data.get("remote_ip"):
-        peer = f"{peer} [{data['remote_ip']}]".strip()
-    tried = [f"try {data['attempt']}" if data.get("attempt") else "", peer and f"to {peer}"]
-    tried += [
-        f"from {data['source_ip']}" if data.get("source_ip") else "",
-        str(data.get("tls") or ""),
-        f"in phase {data['phase']}" if data.get("phase") else "",
-    ]
-    meant = [str(data.get("bounce_class") or "")]
-    meant += [
-        f"fault: {data['fault']}" if data.get("fault") not in (None, "", "none") else "",
-        f"rule: {data['rule']}" if data.get("rule") else "",
-        "address suppressed" if data.get("suppress") else "",
-    ]
-    due = data.get("next_try_at") or data.get("due_at")
-    spoken = headline(data)
-    detail = str(data.get("detail") or "")
     rest = [f"{name}: {value}" for name, value in data.items() if name not in _TOLD and value not in (None, "", [], {})]
     return [
-        ", ".join(part for part in tried if part),
-        ", ".join(part for part in meant if part),
-        detail if detail and detail != spoken else "",
-        f"next try {show.moment(due)}" if due else "",
+        _tried(data),
+        _meant(data),
+        f"next try {show.moment(data['due_at'])} UTC" if data.get("due_at") else "",
         ", ".join(rest),
     ]
+
+
+def _tried(data: Mapping[str, Any]) -> str:
+    """``try 2 to mx1.example [192.0.2.1], TLSv1.3, ended in phase rcpt after 0.3 s``."""
+    if not data.get("attempt"):
+        return ""
+    host = " ".join(part for part in (str(data.get("mx") or ""), f"[{data['ip']}]" if data.get("ip") else "") if part)
+    parts = [
+        f"try {data['attempt']}{f' to {host}' if host else ''}",
+        str(data.get("tls") or ""),
+        f"ended in phase {data.get('phase')} after {show.duration(float(data.get('seconds') or 0))}",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _meant(data: Mapping[str, Any]) -> str:
+    """``unknown-user, fault: recipient, rule: gmail-unknown-user``; nothing for a success, which needs no reading."""
+    if data.get("class") in (None, "", "none"):
+        return ""
+    return ", ".join(
+        [
+            str(data["class"]),
+            *(f"{name}: {data[name]}" for name in ("fault", "rule") if data.get(name) not in (None, "", "none")),
+        ]
+    )
 
 
 def _print_transcript(console: Console, transcript: object) -> None:

@@ -42,6 +42,7 @@ def watch_campaign(data: Path | None, campaign: str, *, patience_s: float = PATI
                 view = api.get(path_of("campaigns", campaign))
                 if gone_since is not None:
                     display.notice("The server is back.")
+                    pace = Pace()  # the time away says nothing about what is left
                 gone_since, reached = None, True
                 pace.add(time.monotonic(), settled(view))
                 display.update(view, pace)
@@ -152,7 +153,7 @@ class Display:
 
 def progress_line(view: Mapping[str, Any], pace: Pace) -> str:
     """``6,201 of 9,964: delivered 5,900, deferred 120, bounced 170, expired 11; 412/s, about 9 s left``."""
-    counts = ", ".join(f"{name} {view[name]:,}" for name in ("delivered", "deferred", "bounced", "expired"))
+    counts = ", ".join(f"{name} {view[name]:,}" for name in _shown(view))
     tail = ", ".join(part for part in (f"{pace.per_second:,.0f}/s", pace.left(view)) if part)
     return f"{settled(view):,} of {view['recipients']:,}: {counts}; {tail}"
 
@@ -178,9 +179,13 @@ def progress_block(view: Mapping[str, Any], pace: Pace, width: int) -> Group:
         show.styled((pace.left(view), "dim")),
     )
     counts = Text()
-    for name in ("delivered", "deferred", "bounced", "expired", "suppressed", "cancelled"):
-        if view[name] or name in ("delivered", "deferred", "bounced", "expired"):
-            counts.append(f"{name} ", style="dim").append(
-                f"{view[name]:,}   ", style=show.STATE_STYLE.get(name, "") if view[name] else "dim"
-            )
+    for name in _shown(view):
+        style = show.STATE_STYLE.get(name, "") if view[name] else "dim"
+        counts.append(f"{name} ", style="dim").append(f"{view[name]:,}   ", style=style)
     return Group(head, bar, counts)
+
+
+def _shown(view: Mapping[str, Any]) -> list[str]:
+    """The counts to show: the usual ones always, the others when there is something to count."""
+    always = ["delivered", "deferred", "bounced", "expired"]
+    return always + [name for name in ("suppressed", "cancelled") if view[name]]

@@ -38,7 +38,8 @@ def delivery_view(**changed: Any) -> dict[str, Any]:
     return {
         "delivery": "dlv_0000000000007", "message_id": "<1@shop.example>", "recipient": "unknown1@gmail.com",
         "campaign": "cmp_0000000000001", "stream": "bulk", "state": "bounced", "attempts": 1, "created_at": AT, "due_at": None,
-        "expires_at": AT, "provider": "gmail", "site": "gmail-smtp-in.l.google.com", "bounce_class": "unknown-user",
+        "expires_at": AT, "provider": "gmail", "site": "5:gmail-smtp-in.l.google.com,10:alt1.gmail-smtp-in.l.google.com",
+        "bounce_class": "unknown-user",
         "reason": "550 5.1.1 The email account that you tried to reach does not exist.",
     } | changed  # fmt: skip
 
@@ -49,8 +50,9 @@ def event_view(number: int, **changed: Any) -> dict[str, Any]:
         "id": number, "at": AT, "kind": "bounced", "delivery": "dlv_0000000000007", "campaign": "cmp_0000000000001",
         "recipient": "unknown1@gmail.com",
         "data": {
-            "reply": "550 5.1.1 No such user\x1b[2J", "mx_host": "gmail-smtp-in.l.google.com", "remote_ip": "127.0.10.1",
-            "attempt": 1, "bounce_class": "unknown-user", "fault": "recipient", "rule": "gmail-no-such-user", "suppress": True,
+            "reply": "550 5.1.1 No such user\x1b[2J", "mx": "gmail-smtp-in.l.google.com", "ip": "127.0.10.1",
+            "attempt": 1, "class": "unknown-user", "fault": "recipient", "rule": "gmail-no-such-user", "phase": "rcpt",
+            "seconds": 0.25, "tls": "TLSv1.3",
             "transcript": "+0 * connected\n+1 < 220 mx\n+2 > RCPT TO:<unknown1@gmail.com>\n+3 < 550 5.1.1 No such user",
         },
     } | changed  # fmt: skip

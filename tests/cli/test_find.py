@@ -22,8 +22,9 @@ def test_a_story_has_times_words_meaning_and_dialogue(mailfleet: Any, server: An
     assert any(
         line.startswith("2026-01-31 09:00:00.123  bounced") and "550 5.1.1 No such user" in line for line in lines
     )
-    assert "try 1, to gmail-smtp-in.l.google.com [127.0.10.1]" in lines
-    assert "unknown-user, fault: recipient, rule: gmail-no-such-user, address suppressed" in lines
+    assert "try 1 to gmail-smtp-in.l.google.com [127.0.10.1], TLSv1.3, ended in phase rcpt after 0.2 s" in lines
+    assert "provider     gmail at gmail-smtp-in.l.google.com +1" in lines
+    assert "unknown-user, fault: recipient, rule: gmail-no-such-user" in lines
     assert "+2 > RCPT TO:<unknown1@gmail.com>" in lines
     assert "\x1b" not in result.stdout
     assert server.queries("GET /v1/trace") == [{"what": "unknown1@gmail.com"}]
@@ -49,8 +50,8 @@ def test_what_nobody_knows_exits_1(mailfleet: Any, server: Any) -> None:
 
 def site(**changed: Any) -> dict[str, Any]:
     return {
-        "provider": "gmail", "site": "gmail-smtp-in.l.google.com", "queued": 1200, "deferred": 40, "leased": 10, "oldest_age_s": 75.0,
-        "next_due_in_s": -3.0, "reasons": {"rate-limited": 30, "mailbox-full": 10},
+        "provider": "gmail", "site": "5:gmail-smtp-in.l.google.com", "queued": 1200, "deferred": 40, "leased": 10,
+        "oldest_age_s": 75.0, "next_due_in_s": -3.0, "reasons": {"rate-limited": 30, "mailbox-full": 10},
     } | changed  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def test_every_event_is_listed_page_by_page(mailfleet: Any, server: Any) -> None
 def test_the_newest_events(mailfleet: Any, server: Any) -> None:
     server.answer("GET /v1/events", {"items": [event_view(9)], "next": "9"})
     result = mailfleet("events", "--last", "1", "--data", str(server.data))
-    assert result.stdout.startswith("2026-01-31 09:00:00.123  bounced      unknown1@gmail.com  550 5.1.1")
+    assert result.stdout.startswith("2026-01-31 09:00:00.123  bounced            unknown1@gmail.com  550 5.1.1")
     assert server.queries("GET /v1/events") == [{"tail": "true", "limit": "1"}]
 
 

@@ -185,7 +185,7 @@ def test_wait_ends_with_a_report_by_outcome_class_and_provider(send: Any, server
     items = [
         delivery_view(),
         delivery_view(state="delivered", bounce_class=None, provider="yahoo"),
-        delivery_view(provider=None),
+        delivery_view(provider=None, site=None),
     ]
     server.answer(
         "GET /v1/campaigns/cmp_0000000000001/deliveries",
