@@ -119,6 +119,7 @@ def services(base: Base) -> tuple[Services, SubmissionDesk]:
         base.catalog,
         gate,
         hostname=base.hostname,
+        max_recipients=base.settings.submission.max_recipients,
         retry=retry,
         time_scale=scale,
         clock=base.clock,

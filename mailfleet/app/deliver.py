@@ -9,6 +9,7 @@ import structlog
 
 from mailfleet.app import compose
 from mailfleet.base.clock import Clock
+from mailfleet.base.errors import BusyError
 from mailfleet.config.bounce_rules import load_rules
 from mailfleet.config.providers import load_providers
 from mailfleet.config.settings import Delivery
@@ -110,7 +111,12 @@ async def _work(
 async def _heartbeat(database: Database, lease_id: int, lease_ms: int, clock: Clock) -> None:
     while True:
         await clock.sleep(lease_ms / 3000)
-        if not await database.write(lambda tx: queue.renew_lease(tx, lease_id, clock.now_ms() + lease_ms)):
+        try:
+            alive = await database.write(lambda tx: queue.renew_lease(tx, lease_id, clock.now_ms() + lease_ms))
+        except BusyError as error:  # a full disk; the slot's lock still keeps others off
+            log.error("cannot renew the lease", reason=error.reason)
+            continue
+        if not alive:
             raise AssertionError("the lease was ended by somebody else: this process was silent for too long")
 
 

@@ -28,7 +28,6 @@ from mailfleet.smtp.reply import RefusedMessage, Reply
 from mailfleet.store import access, contents, queue, sites, suppressions, tenants
 from mailfleet.store.database import Database, Tx
 
-MAX_MESSAGE_RECIPIENTS = 1000
 MAX_SEND_AT_DAYS = 90
 
 
@@ -73,13 +72,15 @@ class Acceptor:
         screen: Screen,
         *,
         hostname: str,
+        max_recipients: int,
         retry: Retry,
         time_scale: float,
         clock: Clock,
         ids: IdGenerator,
     ) -> None:
         self._database, self._catalog, self._screen = database, catalog, screen
-        self._hostname, self._retry, self._time_scale = hostname, retry, time_scale
+        self._hostname, self._max_recipients = hostname, max_recipients
+        self._retry, self._time_scale = retry, time_scale
         self._clock, self._ids = clock, ids
 
     # By API

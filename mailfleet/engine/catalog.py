@@ -20,7 +20,7 @@ V = TypeVar("V")
 
 MAX_CONTENT_BYTES = 64_000_000
 KEYS_FRESH_S = 15  # a new or removed key is noticed this soon
-FLOWS_FRESH_S = 1
+FLOWS_FRESH_S = 0.25  # a paused or resumed campaign is noticed this soon
 MAX_OPEN_KEYS = 10_000
 
 

@@ -16,7 +16,7 @@ from mailfleet.base.errors import BusyError
 from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.lane import Lane, LaneEdges, LaneLimits
 from mailfleet.engine.settle import Settled, Settler
-from mailfleet.policy.lifecycle import DeliveryState
+from mailfleet.policy.lifecycle import DeliveryState, FlowState
 from mailfleet.policy.turns import shares
 from mailfleet.store import queue, suppressions
 from mailfleet.store.database import Database, Tx
@@ -166,15 +166,13 @@ class Scheduler:
         return orders
 
     async def _orders_of(self, lane: Lane, waiting: list[Backlog], room: int) -> list[_Order]:
+        """Share ``room`` among the flows that run; the claim itself looks again, in its transaction."""
         if room <= 0:
             return []
-        flows = [await self._catalog.flow(one.flow_id) for one in waiting]
-        parts = shares(room, [view.flow.weight if view else 1 for view in flows], self._turn)
-        return [
-            _Order(lane, one, part, view.stream)
-            for one, view, part in zip(waiting, flows, parts, strict=True)
-            if part and view is not None
-        ]
+        found = [(one, await self._catalog.flow(one.flow_id)) for one in waiting]
+        running = [(one, view) for one, view in found if view is not None and view.flow.state == FlowState.ACTIVE]
+        parts = shares(room, [view.flow.weight for _, view in running], self._turn)
+        return [_Order(lane, one, part, view.stream) for (one, view), part in zip(running, parts, strict=True) if part]
 
     def _take(self, tx: Tx, orders: list[_Order]) -> list[Settled]:
         """Claim every order. What was suppressed since it was accepted comes back decided: it must not be tried.
