@@ -11,8 +11,10 @@ from mailfleet.app.folder import DataFolder
 from mailfleet.config.settings import Settings
 
 EXAMPLE = (
-    "mailfleet send --from news@shop.example --subject 'Autumn is here, {{ first_name | default(\"friend\") }}' \\\n"
-    "    --html examples/newsletter/newsletter.html --recipients examples/newsletter/recipients.csv --skip-invalid --wait"
+    "mailfleet send --from 'Harbour & Pine <news@shop.example>' \\\n"
+    "    --subject 'Spring at the harbour, {{ first_name | default(\"friend\", true) }}' \\\n"
+    "    --html examples/newsletter/newsletter.html --recipients examples/newsletter/recipients.csv \\\n"
+    "    --skip-invalid --wait"
 )
 
 

@@ -101,11 +101,11 @@ class Acceptor:
             content, targets = await self._structured(actor, request, content_id)
         if not targets:
             raise InputError("there is no recipient", where="to", mend="name at least one address in to, cc or bcc")
-        if len(targets) > MAX_MESSAGE_RECIPIENTS:
+        if len(targets) > self._max_recipients:
             raise InputError(
-                f"{len(targets)} recipients",
+                f"there are {len(targets)} recipients",
                 where="to",
-                mend=f"at most {MAX_MESSAGE_RECIPIENTS}; larger lists are campaigns",
+                mend=f"at most {self._max_recipients}; larger lists are campaigns",
             )
         fields = orjson.dumps(dict(request.fields)).decode() if request.fields is not None else None
         key = (request.idempotency_key, digest) if request.idempotency_key else None

@@ -169,10 +169,18 @@ class Scheduler:
         """Share ``room`` among the flows that run; the claim itself looks again, in its transaction."""
         if room <= 0:
             return []
-        found = [(one, await self._catalog.flow(one.flow_id)) for one in waiting]
-        running = [(one, view) for one, view in found if view is not None and view.flow.state == FlowState.ACTIVE]
+        by_flow: dict[int, list[Backlog]] = defaultdict(list)
+        for one in waiting:
+            by_flow[one.flow_id].append(one)
+        found = [(ones, await self._catalog.flow(flow_id)) for flow_id, ones in by_flow.items()]
+        running = [(ones, view) for ones, view in found if view is not None and view.flow.state == FlowState.ACTIVE]
         parts = shares(room, [view.flow.weight for _, view in running], self._turn)
-        return [_Order(lane, one, part, view.stream) for (one, view), part in zip(running, parts, strict=True) if part]
+        orders = []
+        for (ones, view), part in zip(running, parts, strict=True):
+            # Retries and fresh mail of a flow take turns: neither waits until the other has run out.
+            halves = shares(part, [1] * len(ones), self._turn)
+            orders += [_Order(lane, one, half, view.stream) for one, half in zip(ones, halves, strict=True) if half]
+        return orders
 
     def _take(self, tx: Tx, orders: list[_Order]) -> list[Settled]:
         """Claim every order. What was suppressed since it was accepted comes back decided: it must not be tried.

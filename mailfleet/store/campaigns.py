@@ -108,7 +108,6 @@ def discard_some(tx: Tx, campaign: Campaign, limit: int = 2000) -> bool:
         "DELETE FROM delivery WHERE id IN (SELECT id FROM delivery WHERE content_id = ? LIMIT ?) RETURNING id",
         (campaign.content_id, limit),
     )
-    tx.many("DELETE FROM event WHERE delivery_id = ?", removed)
     if len(removed) == limit:
         return False
     tx.run("DELETE FROM tally WHERE campaign_id = ?", (campaign.id,))

@@ -1,6 +1,6 @@
 """The queue: deliveries inserted, claimed, settled. State and event change in the same transaction, and so does the tally.
 
-Claims walk the index ``(site_id, priority, flow_id, due_ms)`` of queued rows, so their cost does not depend on how much
+Claims walk the index ``(site_id, priority, flow_id, tried, due_ms)`` of queued rows, so their cost does not depend on how much
 is queued; which flow's turn it is, is decided above (``engine``).
 """
 
@@ -44,11 +44,12 @@ class NewDelivery(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """Queued deliveries that compete as one: the earliest is due at ``due_ms``."""
+    """Queued deliveries that compete as one: the earliest is due at ``due_ms``. ``tried`` is 1 for retries, 0 for fresh mail."""
 
     site_id: int
     priority: int
     flow_id: int
+    tried: int
     due_ms: int
 
 
@@ -128,25 +129,25 @@ def add_to_tally(tx: Tx, deltas: Counter[tuple[int, int]]) -> None:
 _BACKLOG = """
 WITH RECURSIVE step (id) AS (
   SELECT (SELECT id FROM delivery WHERE state = 1 AND site_id > 0
-          ORDER BY site_id, priority, flow_id, due_ms LIMIT 1)
+          ORDER BY site_id, priority, flow_id, tried, due_ms LIMIT 1)
   UNION ALL
   SELECT (SELECT d.id FROM delivery d
-          WHERE d.state = 1 AND (d.site_id, d.priority, d.flow_id) > (c.site_id, c.priority, c.flow_id)
-          ORDER BY d.site_id, d.priority, d.flow_id, d.due_ms LIMIT 1)
+          WHERE d.state = 1 AND (d.site_id, d.priority, d.flow_id, d.tried) > (c.site_id, c.priority, c.flow_id, c.tried)
+          ORDER BY d.site_id, d.priority, d.flow_id, d.tried, d.due_ms LIMIT 1)
   FROM step JOIN delivery c ON c.id = step.id
 )
-SELECT d.site_id, d.priority, d.flow_id, d.due_ms FROM step JOIN delivery d ON d.id = step.id
+SELECT d.site_id, d.priority, d.flow_id, d.tried, d.due_ms FROM step JOIN delivery d ON d.id = step.id
 """
 
 
 def backlog(tx: Tx) -> list[Backlog]:
-    """Every (site, priority, flow) with queued deliveries, one index seek each however many are queued."""
+    """Every (site, priority, flow, tried) with queued deliveries, one index seek each however many are queued."""
     return [Backlog(*row) for row in tx.rows(_BACKLOG)]
 
 
 _CLAIM = """
 UPDATE delivery SET state = 2, lease_id = ? WHERE id IN (
-  SELECT id FROM delivery WHERE state = 1 AND site_id = ? AND priority = ? AND flow_id = ? AND due_ms <= ?
+  SELECT id FROM delivery WHERE state = 1 AND site_id = ? AND priority = ? AND flow_id = ? AND tried = ? AND due_ms <= ?
   ORDER BY due_ms LIMIT ?
 )
 RETURNING id, tenant_id, flow_id, campaign_id, content_id, domain_id, site_id, attempts, accepted_ms, expires_ms,
@@ -159,7 +160,8 @@ def claim(tx: Tx, backlog: Backlog, *, limit: int, now_ms: int, lease_id: int) -
     flow_state = tx.value("SELECT state FROM flow WHERE id = ?", (backlog.flow_id,))
     if flow_state != FlowState.ACTIVE:
         return []
-    rows = tx.rows(_CLAIM, (lease_id, backlog.site_id, backlog.priority, backlog.flow_id, now_ms, limit))
+    place = (backlog.site_id, backlog.priority, backlog.flow_id, backlog.tried)
+    rows = tx.rows(_CLAIM, (lease_id, *place, now_ms, limit))
     claimed = [Claimed(*row) for row in rows]
     deltas: Counter[tuple[int, int]] = Counter()
     for one in claimed:
@@ -172,7 +174,7 @@ def claim(tx: Tx, backlog: Backlog, *, limit: int, now_ms: int, lease_id: int) -
 
 
 _SETTLE = (
-    "UPDATE delivery SET state = ?, attempts = ?, due_ms = ?, bounce_class = ?, reason = ?, lease_id = 0"
+    "UPDATE delivery SET state = ?, attempts = ?, tried = 1, due_ms = ?, bounce_class = ?, reason = ?, lease_id = 0"
     " WHERE id = ? AND state = 2 AND lease_id = ?"
 )
 

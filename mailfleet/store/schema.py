@@ -113,6 +113,7 @@ delivery = Table(
     _int("expires_ms"),
     _int("accepted_ms"),
     _int("attempts", 0),
+    _int("tried", 0),  # 1 after a deferral: retries and fresh mail take turns
     _int("lease_id", 0),
     _text("address"),  # wire form
     _text("address_key"),
@@ -122,7 +123,16 @@ delivery = Table(
     ),  # JSON object: reverse_path, notify, orcpt, ret, envid ... where they differ from the default
     Column("bounce_class", Text),  # of the last outcome
     Column("reason", Text),  # the last outcome in words
-    Index("delivery_claim", "site_id", "priority", "flow_id", "due_ms", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
+    Index(
+        "delivery_claim",
+        "site_id",
+        "priority",
+        "flow_id",
+        "tried",
+        "due_ms",
+        sqlite_where=_QUEUED,
+        postgresql_where=_QUEUED,
+    ),
     Index("delivery_domain", "domain_id", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
     Index("delivery_lease", "lease_id", sqlite_where=_LEASED, postgresql_where=_LEASED),
     Index("delivery_address", "address_key", "campaign_id"),

@@ -72,6 +72,7 @@ def upgrade() -> None:
         sa.Column("expires_ms", BIG, nullable=False),
         sa.Column("accepted_ms", BIG, nullable=False),
         sa.Column("attempts", BIG, server_default=sa.text("0"), nullable=False),
+        sa.Column("tried", BIG, server_default=sa.text("0"), nullable=False),
         sa.Column("lease_id", BIG, server_default=sa.text("0"), nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("address_key", sa.Text(), nullable=False),
@@ -85,7 +86,7 @@ def upgrade() -> None:
         batch_op.create_index("delivery_address", ["address_key", "campaign_id"], unique=False)
         batch_op.create_index(
             "delivery_claim",
-            ["site_id", "priority", "flow_id", "due_ms"],
+            ["site_id", "priority", "flow_id", "tried", "due_ms"],
             unique=False,
             sqlite_where=sa.text("state = 1"),
             postgresql_where=sa.text("state = 1"),
