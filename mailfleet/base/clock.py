@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
 
 
 class Clock(Protocol):
@@ -43,7 +46,7 @@ class SystemClock:
 
 def rfc3339(at_ms: int) -> str:
     """``1767225600123`` -> ``2026-01-01T00:00:00.123Z``."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (_EPOCH + at_ms * _MS).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_rfc3339(text: str) -> int:
@@ -51,4 +54,4 @@ def parse_rfc3339(text: str) -> int:
     at = datetime.fromisoformat(text.strip())
     if at.tzinfo is None:
         raise ValueError("a time needs an offset, for example 2026-01-31T09:00:00Z")
-    return round(at.timestamp() * 1000)
+    return round((at - _EPOCH) / _MS)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from mailfleet.base.errors import ConfigError
 
 _MAGIC = b"mfb1"
+_MIN_SEALED_BYTES = 4 + 12 + 16  # magic, nonce, tag
 
 
 class SecretBox:
@@ -30,6 +31,7 @@ class SecretBox:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+            fresh.unlink(missing_ok=True)  # of a killed process that had the same number
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(os.urandom(32))
@@ -51,7 +53,7 @@ class SecretBox:
     def open(self, sealed: bytes, label: str) -> bytes:
         """Decrypt. Raises ``ConfigError`` when the key, the label or the bytes are not the ones it was sealed with."""
         try:
-            if sealed[:4] != _MAGIC:
+            if sealed[:4] != _MAGIC or len(sealed) < _MIN_SEALED_BYTES:
                 raise InvalidTag
             return self._aead.decrypt(sealed[4:16], sealed[16:], label.encode())
         except InvalidTag:
