@@ -25,8 +25,9 @@ from mailfleet.mail.headers import address_field, check_custom_field, custom_fie
 from mailfleet.mail.html_tags import CLOSE, MAX_NESTING, OPEN, HiddenTags, hide_tags, inline_css, nesting
 from mailfleet.mail.html_text import html_to_text
 from mailfleet.mail.mime import encode_attachment, lay_out
-from mailfleet.mail.template import Slot, Template
+from mailfleet.mail.template import Template
 from mailfleet.mail.template_syntax import Kind, Token, tokenize
+from mailfleet.mail.template_tree import Slot
 
 MAX_INLINED = 1_000_000  # characters of HTML; above it CSS stays as it is
 _WHITE = re.compile(r"[ \t\r\n]+")

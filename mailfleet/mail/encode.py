@@ -21,10 +21,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _SHORT_LINE = re.compile(r"[ -<>-~]{1,75}")
 _WORD = re.compile(r" *[^ ]+")
+_SOLID = re.compile(r"[^ ]+")
+_NON_ASCII = re.compile(r"[^\x00-\x7f]")
+_ASCII = "".join(map(chr, range(128)))
 _LINE_END = re.compile(r"\r\n|\r|\n")
 # RFC 2047 5 (3): what may stand for itself in a Q word inside a phrase, the strictest of the three places
 _Q_VERBATIM = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/"
 _Q_LETTERS = tuple("_" if byte == 32 else chr(byte) if byte in _Q_VERBATIM else f"={byte:02X}" for byte in range(256))
+_QP_LETTERS = tuple(chr(byte) if 32 <= byte <= 126 and byte != 61 else f"={byte:02X}" for byte in range(256))
 _ENVELOPE = len("=?utf-8?Q??=")
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -61,22 +65,26 @@ def encode_header_text(text: str, *, used: int = 0) -> str:
     lines there and nowhere else is ``fold_words``' work. Decoding gives ``clean_header_text(text)`` back.
     """
     text = clean_header_text(text)
-    if text.isascii() and "=?" not in text and len(text) <= MAX_VERBATIM_WORD:
+    start, end = _run_to_encode(text)
+    if start == end:
         return text
-    words = _WORD.findall(text)
-    needing = [index for index, word in enumerate(words) if _needs_encoding(word)]
-    if not needing:
-        return text
-    first, last = needing[0], needing[-1]
-    middle = "".join(words[first : last + 1])
-    lead = middle[: len(middle) - len(middle.lstrip(" "))]
-    # one space is the separator in front of the encoded word and stays outside; more would be lost at the far end
-    outside = " " if lead else ""
-    before = "".join(words[:first])
-    column = used + len(before) + len(outside)
+    # white space beside plain text is kept by readers, so the spaces around the run stay outside it (RFC 2047 6.2)
+    column = used + start
     room = MAX_LINE - column if column < MAX_LINE - 30 else MAX_LINE - 1
-    encoded = " ".join(encoded_words(middle[len(outside) :], first_room=room))
-    return before + outside + encoded + "".join(words[last + 1 :])
+    return text[:start] + " ".join(encoded_words(text[start:end], first_room=room)) + text[end:]
+
+
+def _run_to_encode(text: str) -> tuple[int, int]:
+    """From the start of the first word that needs encoding to the end of the last one; two equal offsets when none does."""
+    if len(text) <= MAX_VERBATIM_WORD and "=?" not in text:
+        first = _NON_ASCII.search(text)
+        if first is None:
+            return 0, 0
+        start = text.rfind(" ", 0, first.start()) + 1
+        end = text.find(" ", len(text.rstrip(_ASCII)))
+        return start, end if end >= 0 else len(text)
+    words = [match.span() for match in _SOLID.finditer(text) if _needs_encoding(match[0])]
+    return (words[0][0], words[-1][1]) if words else (0, 0)
 
 
 def encoded_words(text: str, *, first_room: int = MAX_ENCODED_WORD) -> list[str]:
@@ -184,6 +192,10 @@ def quoted_printable_piece(text: str) -> bytes:
     """
     if _SHORT_LINE.fullmatch(text):
         return text.encode("ascii") + b"=\r\n"
+    if len(text) <= 40 and _LINE_END.search(text) is None:  # names and the like, several for each recipient
+        letters = "".join(map(_QP_LETTERS.__getitem__, whole_unicode(text).encode()))
+        if 0 < len(letters) <= 75:
+            return letters.encode("ascii") + b"=\r\n"
     encoded = quoted_printable(text)
     if not encoded or encoded.endswith(b"\r\n"):
         return encoded

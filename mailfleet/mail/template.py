@@ -1,15 +1,14 @@
 """Templates: one text with tags, filled from one recipient's fields. The language is minijinja's, in a closed box.
 
-Three ways of rendering give the same text. A template of plain ``{{ name }}`` tags is a list of encoded pieces; one whose
-literals go straight to the output is rendered by the engine over literals that were encoded once; any other is rendered
-whole and encoded afterwards.
+Three ways of rendering give the same text. A template of plain values and conditions is walked as a tree of encoded pieces
+(``template_tree``); one whose literals go straight to the output is rendered by the engine over literals that were encoded
+once; any other is rendered whole and encoded afterwards.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 from minijinja import Environment, TemplateError
@@ -18,6 +17,7 @@ from mailfleet.base.errors import InputError
 from mailfleet.mail.encode import quoted_printable, quoted_printable_piece
 from mailfleet.mail.template_engine import (
     STRING,
+    UndefinedInputError,
     check_filters,
     check_syntax,
     defined_by_names,
@@ -28,63 +28,26 @@ from mailfleet.mail.template_engine import (
     goes_straight,
 )
 from mailfleet.mail.template_syntax import Kind, Token, tokenize
+from mailfleet.mail.template_tree import (
+    SHORT,
+    SHORT_HTML,
+    Choice,
+    Node,
+    NotPlainError,
+    Slot,
+    UndefinedVariableError,
+    read_tree,
+    slots_in,
+    surely_filled,
+)
 
 MAX_OUTPUT = 5_000_000  # characters of one rendered part
 MAX_SOURCE = 5_000_000
 _MAX_CACHED = 1024
 _MAX_NAMED = 50  # undefined variables told of one recipient
 
-_SLOT = re.compile(
-    r"""([A-Za-z_][A-Za-z0-9_]*)\s*(?:\|\s*(?:(safe)|(?:d|default)\s*\(\s*(?:"([^"\\]*)"|'([^'\\]*)')\s*(,\s*(?:boolean\s*=\s*)?[Tt]rue\s*)?\)))?"""
-)
-_WORDS_OF_THE_LANGUAGE = frozenset(
-    "true false none True False None loop self not and or in is if else super caller".split()  # noqa: SIM905  # words on a line read better
-)
 _NAME_IN_DETAIL = re.compile(r"`(.+)` is undefined", re.DOTALL)
-_SHORT = re.compile(r"[ -<>-~]{1,75}")
-_SHORT_HTML = re.compile(r"[ !#-%(-;?-~]{1,75}")
 _CONDITION = re.compile(r"\b(?:if|or|and)\b")
-
-
-class UndefinedVariableError(InputError):
-    """A tag asks for something this recipient's fields do not have; ``variable`` is how the template writes it."""
-
-    def __init__(self, variable: str, where: str) -> None:
-        self.variable = variable
-        super().__init__(
-            f"{variable} has no value",
-            where=where,
-            mend=f'give it to every recipient or write {variable}|default("...")',
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """``{{ name }}``, ``{{ name|safe }}`` or ``{{ name|default("...") }}``."""
-
-    name: str
-    where: str
-    html: bool
-    safe: bool = False
-    default: str | None = None
-    default_if_empty: bool = False
-
-    def text(self, fields: Mapping[str, object]) -> str:
-        """What it puts out. Raises ``UndefinedVariableError``."""
-        value = fields.get(self.name)
-        if value is None or (self.default_if_empty and not value):
-            if self.default is None:
-                raise UndefinedVariableError(self.name, self.where)
-            value = self.default
-        text = value if value.__class__ is str else str(value)
-        return escape(text) if self.html and not self.safe else text
-
-    def encoded(self, fields: Mapping[str, object]) -> bytes:
-        """The same as a piece of a quoted-printable body."""
-        value = fields.get(self.name)
-        if value.__class__ is str and (_SHORT_HTML if self.html else _SHORT).fullmatch(value):
-            return value.encode("ascii") + b"=\r\n"
-        return quoted_printable_piece(str(self.text(fields)))
 
 
 class Template:
@@ -110,7 +73,10 @@ class Template:
             check_filters(source, self._tokens, where)
         if body:
             end_with_line_end(self._tokens)
-        self.slots = self._as_slots()
+        self._tree = read_tree(self._tokens, where, html)
+        plain = self._tree is not None and not any(isinstance(node, Choice) for node in self._tree)
+        self.slots = [node for node in self._tree or () if not isinstance(node, Choice)] if plain else None
+        self._encoded_texts: dict[str, bytes] = {}
         self._straight = body and self.slots is None and goes_straight(self._tokens)
         self._left = 0
         self._by_names = self.slots is None and defined_by_names(self._tokens)
@@ -124,19 +90,6 @@ class Template:
         self._encoded: Environment | None = None
         self.variables = self._find_variables()
 
-    def _as_slots(self) -> list[str | Slot] | None:
-        found: list[str | Slot] = []
-        for token in self._tokens:
-            match = _SLOT.fullmatch(token.text) if token.kind is Kind.OUTPUT else None
-            if token.kind is Kind.TEXT:
-                found.append(token.text)
-            elif match and match[1] not in _WORDS_OF_THE_LANGUAGE:
-                default = match[3] if match[3] is not None else match[4]
-                found.append(Slot(match[1], self.where, self._html, bool(match[2]), default, bool(match[5])))
-            else:
-                return None
-        return found
-
     @property
     def static(self) -> bool:
         """Every recipient gets the same."""
@@ -144,7 +97,7 @@ class Template:
 
     def _find_variables(self) -> frozenset[str]:
         if self.slots is not None:
-            return frozenset(piece.name for piece in self.slots if isinstance(piece, Slot))
+            return frozenset(slot.name for slot in slots_in(self.slots))
         engine = self._plain_engine()
         return frozenset(engine.undeclared_variables_in_str(self._source()) - set(engine.globals))
 
@@ -180,7 +133,7 @@ class Template:
         return text
 
     def _finish_encoded(self, value: object) -> Markup:
-        if isinstance(value, str) and (_SHORT_HTML if self._html else _SHORT).fullmatch(value):
+        if isinstance(value, str) and (SHORT_HTML if self._html else SHORT).fullmatch(value):
             self._spend(len(value))
             return str.__new__(Markup, f"{value}=\r\n")
         return Markup(quoted_printable_piece(str(self._finish(value))).decode("ascii"))  # noqa: S704  # already escaped
@@ -195,16 +148,46 @@ class Template:
 
         Raises ``UndefinedVariableError``, and ``InputError`` for what else goes wrong while filling.
         """
-        if self.slots is not None:
-            return "".join([piece if piece.__class__ is str else str(piece.text(fields)) for piece in self.slots])  # type: ignore[union-attr]  # not a str is a Slot
+        if self._tree is not None:
+            out: list[str] = []
+            try:
+                self._write(self._tree, fields, out)
+            except NotPlainError:
+                return self._run(self._plain_engine(), fields)
+            return "".join(out)
         return self._run(self._plain_engine(), fields)
+
+    def _write(self, nodes: Sequence[Node], fields: Mapping[str, object], out: list[str]) -> None:
+        for node in nodes:
+            if isinstance(node, str):
+                out.append(node)
+            elif isinstance(node, Slot):
+                out.append(node.text(fields))
+            else:
+                self._write(node.taken(fields), fields, out)
+
+    def _write_encoded(self, nodes: Sequence[Node], fields: Mapping[str, object], out: list[bytes]) -> None:
+        for node in nodes:
+            if isinstance(node, str):
+                encoded = self._encoded_texts.get(node)
+                if encoded is None:
+                    encoded = self._encoded_texts[node] = quoted_printable_piece(node)
+                out.append(encoded)
+            elif isinstance(node, Slot):
+                out.append(node.encoded(fields))
+            else:
+                self._write_encoded(node.taken(fields), fields, out)
 
     def render_encoded(self, fields: Mapping[str, object]) -> bytes:
         """The same as a quoted-printable body part with CRLF line ends. Raises like ``render``."""
-        if self.slots is not None:
-            return b"".join(
-                [quoted_printable_piece(p) if isinstance(p, str) else p.encoded(fields) for p in self.slots]
-            )
+        if self._tree is not None:
+            out: list[bytes] = []
+            try:
+                self._write_encoded(self._tree, fields, out)
+            except NotPlainError:
+                pass
+            else:
+                return b"".join(out)
         if self._straight:
             try:
                 return self._run(self._encoded_engine(), fields).encode("ascii")
@@ -223,6 +206,8 @@ class Template:
             text = engine.render_template("part", **fields)
         except TemplateError as error:
             raise self._explained(error) from None
+        except UndefinedInputError as error:
+            raise UndefinedVariableError(self._input_of(error.filters, fields), self.where) from None
         except InputError:
             raise
         except Exception as error:  # a method of a list or dict that a tag called may raise anything
@@ -232,6 +217,13 @@ class Template:
         if len(text) > MAX_OUTPUT * (3 if engine is self._encoded else 1):
             raise self._too_large()
         return text
+
+    def _input_of(self, filters: tuple[str, ...], fields: Mapping[str, object]) -> str:
+        """The first name that goes into one of ``filters`` and is not there, as the template writes it."""
+        pattern = re.compile(rf"([A-Za-z_][\w.]*)\s*\|\s*(?:{'|'.join(filters)})\b")
+        names = [name for token in self._tokens if token.kind is not Kind.TEXT for name in pattern.findall(token.text)]
+        absent = [name for name in names if fields.get(name.partition(".")[0]) is None]
+        return next(iter(absent or names), f"what goes into {filters[0]}")
 
     def _too_large(self) -> InputError:
         return InputError(f"filled in, it is longer than {MAX_OUTPUT} characters", where=self.where, mend="shorten it")
@@ -255,12 +247,10 @@ class Template:
 
         Raises ``InputError`` when filling fails for another reason.
         """
+        if self._tree is not None and surely_filled(self._tree, fields):
+            return []
         if self.slots is not None:
-            return [
-                piece.name
-                for piece in dict.fromkeys(piece for piece in self.slots if isinstance(piece, Slot))
-                if piece.default is None and fields.get(piece.name) is None
-            ]
+            return list(dict.fromkeys(slot.name for slot in slots_in(self.slots) if slot.missing(fields)))
         if self._by_names and all(fields.get(name) is not None for name in self.variables):
             return []
         if not self._by_key_set:

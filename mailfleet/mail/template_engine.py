@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from minijinja import Environment, TemplateError
 
 from mailfleet.base.errors import InputError
+from mailfleet.mail.encode import whole_unicode
 from mailfleet.mail.template_syntax import Kind, Token, line_of
 
 _MAX_FUEL = 250_000  # engine instructions for one part of one message
@@ -28,6 +29,36 @@ _TOTAL_FILTERS = frozenset(
 STRING = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'", re.DOTALL)
 
 
+class UndefinedInputError(Exception):
+    """A filter was given nothing to work on. Never leaves the template modules."""
+
+    def __init__(self, *filters: str) -> None:
+        self.filters = filters
+        super().__init__()
+
+
+def url_encoded(value: object) -> str:
+    """The ``urlencode`` filter: all but letters, digits and ``- . _ /`` percent-encoded; a mapping becomes a query."""
+    if value is None:
+        raise UndefinedInputError("urlencode")  # the engine's own would make a broken link of it
+    if isinstance(value, dict):
+        return "&".join(f"{url_encoded(str(name))}={url_encoded(item)}" for name, item in value.items())
+    return "".join(map(_URL_LETTERS.__getitem__, whole_unicode(str(value)).encode()))
+
+
+def _escaped(value: object) -> Markup:
+    if value is None:
+        raise UndefinedInputError("e", "escape")
+    return escape(value)
+
+
+_URL_LETTERS = tuple(
+    chr(byte) if byte < 128 and (chr(byte).isalnum() or chr(byte) in "-._/") else f"%{byte:02X}" for byte in range(256)
+)
+# The engine's own forms of these take an undefined variable for an empty text, even when told to be strict
+_STRICT_FILTERS = {"urlencode": url_encoded, "e": _escaped, "escape": _escaped}
+
+
 def environment(html: bool, finish: Callable[[object], Markup] | None = None) -> Environment:
     engine = Environment(
         undefined_behavior="strict",
@@ -35,6 +66,8 @@ def environment(html: bool, finish: Callable[[object], Markup] | None = None) ->
         keep_trailing_newline=True,
         finalizer=finish,
     )
+    for name, function in _STRICT_FILTERS.items():
+        engine.add_filter(name, function)
     for name in ("debug", "namespace"):  # one shows everything, the other lets a loop grow a value without end
         engine.remove_global(name)
     return engine

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from minijinja import Environment, TemplateError
 
 from mailfleet.base.errors import InputError
-from mailfleet.mail.template import Template, UndefinedVariableError
+from mailfleet.mail.template import Template
 from mailfleet.mail.template_syntax import Kind, tokenize
+from mailfleet.mail.template_tree import UndefinedVariableError
 
 
 def _decoded(encoded: bytes) -> str:
@@ -96,6 +97,87 @@ def test_fast_and_slow_ways_decode_to_the_same_text(source: str, html: bool) -> 
         assert text in (plain, plain + "\n")  # a body ends in a line end
 
 
+_conditions = st.sampled_from(
+    [
+        *(
+            "a",
+            "not a",
+            "a is defined",
+            "a is not defined",
+            'a == "x"',
+            "a != 'x'",
+            'a in ("x", "")',
+            'a not in ["x", "0"]',
+        ),
+        *(
+            "a is defined and a",
+            "not a is defined or b",
+            "a and b or not a",
+            'not a == "x"',
+            "a in ('x')",
+            "a in b",
+            "a > 1",
+        ),
+        *("(a)", "a == b", "not not a", 'a not in ("", "0") and b is defined'),
+    ]
+)
+_values = st.sampled_from(["", "x", "0", "é/ ~&", 0, 1, 1.5, True, False, None, [], ["x"], {}, {"x": "1 2"}])
+_plain_tags = st.builds(
+    "{{% if {} %}}1{{{{ b }}}}{{% elif {} -%}} 2 {{%- else %}}3{{% endif %}}".format, _conditions, _conditions
+) | (
+    st.sampled_from(
+        [
+            *(
+                "{{ a }}",
+                "{{ a|urlencode }}",
+                "{{ a|default('é=') }}",
+                '{{ a | d("", true) | urlencode }}',
+                "{{ b|safe }}",
+            ),
+            *(
+                "{% if a %}{% if b %}{{ b }}{% endif %}-{% endif %}",
+                "{{ a|default('q')|urlencode|safe }}",
+                "{{ b|upper }}",
+            ),
+        ]
+    )
+)
+
+
+def _refuse(value: object) -> object:
+    """The engine's own filter takes an undefined variable for an empty text."""
+    if value is None:
+        raise KeyError(value)
+    return str(Environment().render_str("{{ value|urlencode }}", value=value))
+
+
+@settings(max_examples=300)
+@given(st.lists(_plain_tags | st.sampled_from(["é", "\n"]), max_size=4).map("".join), _values, _values, st.booleans())
+def test_the_tree_and_the_engine_never_differ(source: str, a: object, b: object, present: bool) -> None:
+    fields = {"a": a, "b": b} if present else {"b": b}
+    engine = Environment(
+        undefined_behavior="strict",
+        keep_trailing_newline=True,
+        finalizer=lambda value: "" if value is None else str(value),
+    )
+    template = Template(source, where="text", body=True)
+    if a is None or not present:
+        engine.add_filter("urlencode", _refuse)
+    try:
+        wanted = engine.render_str(source, **{name: value for name, value in fields.items() if value is not None})
+    except (TemplateError, KeyError) as error:
+        with pytest.raises(InputError):
+            template.render(fields)
+        with pytest.raises(InputError):
+            template.render_encoded(fields)
+        if isinstance(error, KeyError) or error.kind == "UndefinedError":
+            assert template.undefined(fields) != []
+        return
+    assert template.render(fields) in (wanted, wanted + "\n")
+    assert _decoded(template.render_encoded(fields)) == template.render(fields)
+    assert template.undefined(fields) == []
+
+
 @pytest.mark.parametrize(
     ("source", "kinds"),
     [
@@ -122,7 +204,14 @@ def test_values_are_escaped_in_html_and_nowhere_else() -> None:
 
 
 def test_undefined_variables_are_errors_with_their_name() -> None:
-    for source in ("{{ gone }}", "{{ gone|upper }}", "{% if gone %}x{% endif %}", "{% for r in gone %}{% endfor %}"):
+    for source in (
+        "{{ gone }}",
+        "{{ gone|upper }}",
+        "{% if gone %}x{% endif %}",
+        "{% for r in gone %}{% endfor %}",
+        "{{ gone|urlencode }}",
+        "{% if here %}{{ gone|e }}{% endif %}",
+    ):
         with pytest.raises(UndefinedVariableError) as caught:
             _render(source, {"here": 1})
         assert caught.value.variable == "gone"
