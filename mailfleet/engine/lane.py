@@ -66,6 +66,7 @@ class Lane:
         self._heap: list[tuple[int, int, Claimed, int]] = []
         self._order = itertools.count()
         self._workers: set[asyncio.Task[None]] = set()
+        self._active = 0  # of the workers: those that still take work, not those that only close their connection
         self._waiting = 0
         self._work = asyncio.Event()
         self._good = 0
@@ -95,9 +96,7 @@ class Lane:
         for claimed in claims:
             heapq.heappush(self._heap, (priority, next(self._order), claimed, 0))
         self._work.set()
-        while len(self._workers) < self.allowed and self._waiting < len(self._heap) and not self._stopping:
-            self._start_worker()
-            self._waiting += 1
+        self._staff()
 
     def stop(self) -> list[Claimed]:
         """Take nothing new; returns what was never tried, to be released. Attempts under way go on."""
@@ -112,10 +111,14 @@ class Lane:
         if self._workers:
             await asyncio.wait(self._workers)
 
-    def _start_worker(self) -> None:
-        task = asyncio.create_task(self._run_worker(), name=f"lane {self.site.key[:60]}")
-        self._workers.add(task)
-        task.add_done_callback(self._ended)
+    def _staff(self) -> None:
+        """Start workers for what waits, as many as are allowed."""
+        while self._active < self.allowed and self._waiting < len(self._heap) and not self._stopping:
+            task = asyncio.create_task(self._run_worker(), name=f"lane {self.site.key[:60]}")
+            self._workers.add(task)
+            task.add_done_callback(self._ended)
+            self._active += 1
+            self._waiting += 1
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._workers.discard(task)
@@ -149,13 +152,15 @@ class Lane:
                     raise
                 waiting, self._waiting = True, self._waiting + 1
         finally:
+            self._active -= 1  # before anything is awaited: nobody else may leave on account of a worker that is going
             if waiting:
                 self._waiting -= 1
+            self._staff()  # the last to go must not leave anything behind
             if connection is not None:
                 await connection.quit()
 
     def _take(self) -> tuple[int, int, Claimed, int] | None:
-        if not self._heap or len(self._workers) > self.allowed:
+        if not self._heap or self._active > self.allowed:
             return None
         item = heapq.heappop(self._heap)
         if len(self._heap) * 2 < self.target:
@@ -171,7 +176,7 @@ class Lane:
                     self._work.clear()
                     await self._work.wait()
                     item = self._take()
-                    if item is not None or self._stopping or len(self._workers) > self.allowed:
+                    if item is not None or self._stopping or self._active > self.allowed:
                         return item
         except TimeoutError:
             self.target = max(MIN_TARGET, self.target // 2)
@@ -261,12 +266,13 @@ class Lane:
         self, item: tuple[int, int, Claimed, int], outcome: Outcome, transcript: str, started_s: float
     ) -> None:
         priority, order, claimed, _ = item
-        others = len(self._workers) - 1
+        others = self._active - 1
         refused = outcome.reply is not None and outcome.reply.transient and outcome.phase is Phase.GREETING
         if refused and others:
             # "Too many connections" is about our manners, not about this delivery: fewer connections, same delivery.
             self.allowed, self._good = max(1, min(self.allowed, others)), 0
             heapq.heappush(self._heap, (priority, order, claimed, 0))
+            self._work.set()
             return
         seconds = self._edges.clock.monotonic_s() - started_s
         attempt = Attempt(claimed, outcome, self.site.provider, transcript=transcript, seconds=seconds)

@@ -1,0 +1,34 @@
+"""Fixtures of a whole server: ``sandbox``, shared by a module's tests, and ``serve``, which starts as many as a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.behaviours.server import Server, Settings
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A sandbox that is up; its providers do what the local-parts ask for and nothing by chance."""
+    with Server(tmp_path_factory.mktemp("sandbox")) as server:
+        yield server
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """``serve(settings)`` makes a server in a folder of its own, not started yet; all are ended with the test."""
+    made: list[Server] = []
+
+    def make(settings: Settings | None = None, *, live: bool = False, folder: str = "") -> Server:
+        server = Server(tmp_path / (folder or f"server{len(made)}"), settings, sandbox=not live)
+        made.append(server)
+        return server
+
+    yield make
+    for server in made:
+        server.close()
