@@ -26,9 +26,10 @@ _PARAGRAPHS = frozenset(
 _LINES = frozenset(
     "div li tr dt dd address center main nav aside form figcaption caption thead tbody tfoot body html".split()  # noqa: SIM905  # words on a line read better
 )
+# Not font-size:0, which layouts put around columns to close the gaps between them
 _HIDDEN = re.compile(
-    r"display\s*:\s*none|visibility\s*:\s*hidden|mso-hide\s*:\s*all|max-height\s*:\s*0(?![.\d]*[1-9])"
-    r"|font-size\s*:\s*0(?![.\d]*[1-9])|opacity\s*:\s*0(?![.\d]*[1-9])"
+    r"display\s*:\s*none|visibility\s*:\s*hidden|mso-hide\s*:\s*all"
+    r"|max-height\s*:\s*0(?![.\d]*[1-9])|opacity\s*:\s*0(?![.\d]*[1-9])"
 )
 _SPACES = re.compile(r"[ \t\r\n\f]+")
 _NO_SPACE = (
@@ -66,7 +67,7 @@ class _Writer:
         for part in re.split(r"([ \t\r\n\f]+)", text):
             if not part:
                 continue
-            if _SPACES.fullmatch(part):
+            if _SPACES.fullmatch(part) or not part.strip("\xa0"):
                 self.space = self.space or (self.given == 0 and self.owed == 0)
             else:
                 self.word(part)
@@ -78,7 +79,7 @@ class _Writer:
             self.width += self.space
             self.space = False
             return
-        columns = self._columns(word)
+        columns = self.columns(word)
         if self.given:
             self._start_line()
         elif self.space and self.width + 1 + columns > MAX_COLUMNS:
@@ -114,7 +115,7 @@ class _Writer:
     def _visible(self, word: str) -> bool:
         return any(int(number) not in self.blocks for number in PLACE.findall(word)) or bool(PLACE.sub("", word))
 
-    def _columns(self, word: str) -> int:
+    def columns(self, word: str) -> int:
         values = sum(int(number) not in self.blocks for number in PLACE.findall(word))
         letters = PLACE.sub("", word)
         if letters.isascii():
@@ -259,7 +260,7 @@ def _quote(node: LexborNode, writer: _Writer, depth: int) -> None:
 def _heading(node: LexborNode, writer: _Writer, depth: int) -> None:
     lines = len(writer.lines)
     _walk(node, writer, depth)
-    longest = max((writer._columns(line) for line in writer.lines[lines - 1 :]), default=0)
+    longest = max(writer.columns(line) for line in writer.lines[lines:] or writer.lines[-1:])
     if longest and writer.given == 0:
         writer.end_line(1)
         writer.word(("=" if node.tag == "h1" else "-") * min(longest, MAX_COLUMNS - len(writer.prefix)))

@@ -152,11 +152,17 @@ def test_lines_wrap_and_urls_stay_whole() -> None:
 
 @pytest.mark.parametrize(
     "style",
-    ["display:none", "DISPLAY: NONE !important", "max-height:0px;overflow:hidden", "font-size:0", "visibility:hidden"],
+    ["display:none", "DISPLAY: NONE !important", "max-height:0px;overflow:hidden", "opacity:0", "visibility:hidden"],
 )
 def test_hidden_preheaders_are_left_out(style: str) -> None:
     assert _text(f'<div style="{style}">preview {{{{ x }}}}</div><p>Body</p>') == "Body\n"
-    assert "shown" in _text('<p style="font-size:0.9em;max-height:05px">shown</p>')
+    assert "shown" in _text('<p style="font-size:0;opacity:0.9;max-height:05px">shown</p>')
+
+
+def test_a_heading_is_underlined_as_far_as_it_goes() -> None:
+    assert _text("<p>A line that is much longer than the heading</p><h2>Short</h2>&nbsp;<p>x</p>").endswith(
+        "\n\nShort\n-----\n\nx\n"
+    )
 
 
 @given(st.text(st.sampled_from("<>/pabtdr \"'=!-{}&;é\n\ue001"), max_size=80))
