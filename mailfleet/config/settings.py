@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from mailfleet.base.errors import ConfigError
 
@@ -29,7 +29,7 @@ def split_host_port(value: str) -> tuple[str, int]:
     """``127.0.0.1:8025`` or ``[::1]:8025`` to its parts. Raises ``ValueError``."""
     host, colon, port = value.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ValueError("write it as host:port, for example 127.0.0.1:8025 or [::1]:8025")
     return host, int(port)
 
@@ -244,35 +244,59 @@ def load(config: Path | None = None, *, data: Path | None = None, sandbox: bool 
 
     Raises ``ConfigError`` naming the setting and what it may be.
     """
-    values: dict[str, Any] = {}
     path = config or _first_existing(Path("mailfleet.toml"), (data or Path("data")) / "mailfleet.toml")
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise ConfigError(
-                "there is no such file", where=str(path), mend="check the path given to --config"
-            ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"not valid TOML: {error}", where=str(path), mend="see docs/reference/mailfleet.example.toml"
-            ) from None
-    if sandbox:
-        values["sandbox"] = {**values.get("sandbox", {}), "enabled": True}
+    values = _read(path) if path is not None else {}
+    _refuse_unknown_sections()
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        mend = (
-            "remove it or correct its spelling"
-            if first["type"] == "extra_forbidden"
-            else f"you gave {first['input']!r}"
-        )
-        raise ConfigError(first["msg"], where=f"{path or 'environment'}: {name}", mend=mend) from None
+        raise _as_config_error(error, path) from None
+    except SettingsError as error:
+        mend = "name a setting MAILFLEET_SECTION__KEY, and write a list as JSON"
+        raise ConfigError(str(error), where="environment", mend=mend) from None
+    changed: dict[str, Any] = {}
+    if sandbox:  # last, so that no file and no environment can take back what was asked for
+        changed["sandbox"] = settings.sandbox.model_copy(update={"enabled": True})
     if data is not None:
-        settings = settings.model_copy(update={"data": data})
-    return settings
+        changed["data"] = data
+    return settings.model_copy(update=changed) if changed else settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("there is no such file", where=str(path), mend="check the path given to --config") from None
+    except OSError as error:
+        what = f"the settings cannot be read: {error.strerror}"
+        raise ConfigError(what, where=str(path), mend="give a file that this user may read") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"not valid TOML: {error}", where=str(path), mend="see docs/reference/mailfleet.example.toml"
+        ) from None
+
+
+def _refuse_unknown_sections() -> None:
+    """``MAILFLEET_SERVR__HOSTNAME`` would be passed over. Names without ``__`` are left alone: other programs make such ones."""
+    for name in os.environ:
+        prefix, _, rest = name.upper().partition("_")
+        section, nested, _ = rest.partition("__")
+        if prefix == "MAILFLEET" and nested and section.lower() not in Settings.model_fields:
+            raise ConfigError(
+                f"there is no section {section.lower()}", where=name, mend="remove it or correct its spelling"
+            )
+
+
+def _as_config_error(error: ValidationError, path: Path | None) -> ConfigError:
+    first = error.errors()[0]
+    variable = "__".join(("MAILFLEET_" + str(first["loc"][0]), *(str(part) for part in first["loc"][1:]))).upper()
+    if variable in (name.upper() for name in os.environ):
+        where = variable
+    else:
+        where = f"{path or 'environment'}: {'.'.join(str(part) for part in first['loc'])}"
+    unknown = first["type"] == "extra_forbidden"
+    mend = "remove it or correct its spelling" if unknown else f"you gave {first['input']!r}"
+    return ConfigError(first["msg"], where=where, mend=mend)
 
 
 def _first_existing(*paths: Path) -> Path | None:
