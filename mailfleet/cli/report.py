@@ -6,14 +6,12 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mailfleet.cli import show
 from mailfleet.cli.client import Api, path_of
 
-MAX_DELIVERIES = 200_000
 _OUTCOMES = ("delivered", "bounced", "expired", "suppressed", "cancelled")
 _TOTALS = (
     "invalid",
@@ -34,21 +32,20 @@ class Breakdown:
     providers: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     classes: Counter[str] = field(default_factory=Counter)
     example: dict[str, tuple[str, str]] = field(default_factory=dict)
-    complete: bool = True
 
-    def add(self, delivery: Mapping[str, Any]) -> None:
-        """Count one ``DeliveryView``."""
-        state = str(delivery["state"])
-        self.providers[_provider(delivery)][state] += 1
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count one ``CampaignReportRow``."""
+        state, count = str(row["state"]), int(row["count"])
+        self.providers[_provider(row)][state] += count
         if state in ("bounced", "expired"):
-            name = str(delivery["bounce_class"] or "other")
-            self.classes[name] += 1
-            self.example.setdefault(name, (str(delivery["recipient"]), str(delivery["reason"])))
+            name = str(row["bounce_class"] or "other")
+            self.classes[name] += count
+            self.example.setdefault(name, (str(row["recipient"]), str(row["reason"])))
 
 
-def _provider(delivery: Mapping[str, Any]) -> str:
+def _provider(row: Mapping[str, Any]) -> str:
     """The provider's name; most small servers belong to none, and some domains have no mail host at all."""
-    return str(delivery["provider"] or ("others" if delivery["site"] else "no mail host"))
+    return str(row["provider"] or ("others" if row["mail_host"] else "no mail host"))
 
 
 def totals(view: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,13 +59,11 @@ def totals(view: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def break_down(api: Api, campaign: str, *, limit: int = MAX_DELIVERIES) -> Breakdown:
-    """Count the deliveries of ``campaign``, at most ``limit`` of them: beyond that the tables would say less than they cost."""
+def break_down(api: Api, campaign: str) -> Breakdown:
+    """How the deliveries of ``campaign`` stand."""
     found = Breakdown()
-    pages = api.pages(path_of("campaigns", campaign, "deliveries"))
-    for delivery in islice(pages, limit):
-        found.add(delivery)
-    found.complete = next(pages, None) is None
+    for row in api.get(path_of("campaigns", campaign, "report"))["rows"]:
+        found.add(row)
     return found
 
 
@@ -80,8 +75,6 @@ def print_report(api: Api, view: Mapping[str, Any], data: Path | None) -> None:
     show.say(console)
     _print_totals(view)
     found = break_down(api, str(view["campaign"]))
-    if not found.complete:
-        show.say(console, f"\nThe tables below cover the first {MAX_DELIVERIES:,} deliveries.")
     if found.providers:
         show.say(console)
         _print_providers(found)

@@ -16,6 +16,7 @@ from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, Re
 from mailfleet.engine.views import (
     CampaignAccepted,
     CampaignPage,
+    CampaignReport,
     CampaignView,
     CredentialView,
     DeliveryPage,
@@ -73,6 +74,10 @@ class CampaignService(Protocol):
 
     async def list(self, actor: Actor, after: str | None, limit: int) -> CampaignPage:
         """Newest first."""
+        ...
+
+    async def report(self, actor: Actor, campaign: str) -> CampaignReport:
+        """A campaign by provider, state and bounce class."""
         ...
 
     async def pause(self, actor: Actor, campaign: str, reason: str) -> CampaignView:

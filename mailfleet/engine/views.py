@@ -75,6 +75,27 @@ class CampaignView(_View):
     pause_reason: str = ""
 
 
+class CampaignReportRow(_View):
+    """Deliveries of a campaign that stand alike."""
+
+    provider: str | None = Field(
+        description="None: a small server that belongs to no known provider, or no mail host at all."
+    )
+    mail_host: bool = Field(description="False when the domain has no mail host, or was not looked up yet.")
+    state: DeliveryState
+    bounce_class: str | None
+    count: int
+    recipient: str = Field(description="One of them.")
+    reason: str = Field("", description="What was said to that one: the remote's own words where there are any.")
+
+
+class CampaignReport(_View):
+    """A campaign by provider, state and bounce class."""
+
+    campaign: CampaignView
+    rows: list[CampaignReportRow]
+
+
 class CampaignAccepted(_View):
     """The answer to a campaign upload."""
 

@@ -112,3 +112,27 @@ def backlog(tx: Tx, tenant_id: int) -> list[BacklogRow]:
         )
         found += [BacklogRow(*row) for row in rows]
     return found
+
+
+class ReportRow(NamedTuple):
+    """Deliveries of a campaign that ended (or stand) alike; ``address`` and ``reason`` are those of one of them."""
+
+    provider: str
+    located: int
+    state: int
+    bounce_class: str
+    n: int
+    address: str
+    reason: str
+
+
+def report(tx: Tx, campaign: tuple[int, int, int]) -> list[ReportRow]:
+    """A campaign, (id, first delivery id, last delivery id), by provider, state and bounce class: one walk over its rows."""
+    rows = tx.rows(
+        "SELECT coalesce(t.provider, ''), coalesce(t.kind IN ('mx', 'implicit'), 0), d.state, coalesce(d.bounce_class, ''),"
+        " count(*), min(d.address), coalesce(d.reason, '')"
+        " FROM delivery d LEFT JOIN site t ON t.id = d.site_id"
+        " WHERE d.id BETWEEN ? AND ? AND d.campaign_id = ? GROUP BY 1, 2, 3, 4",
+        (campaign[1], campaign[2], campaign[0]),
+    )
+    return [ReportRow(*row) for row in rows]

@@ -44,6 +44,14 @@ def delivery_view(**changed: Any) -> dict[str, Any]:
     } | changed  # fmt: skip
 
 
+def report_row(**changed: Any) -> dict[str, Any]:
+    """A ``CampaignReportRow`` of one bounce."""
+    return {
+        "provider": "gmail", "mail_host": True, "state": "bounced", "bounce_class": "unknown-user", "count": 1,
+        "recipient": "unknown1@gmail.com", "reason": "550 5.1.1 The email account that you tried to reach does not exist.",
+    } | changed  # fmt: skip
+
+
 def event_view(number: int, **changed: Any) -> dict[str, Any]:
     """An ``EventView``."""
     return {

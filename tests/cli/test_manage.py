@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
-from tests.cli.conftest import AT, campaign_view, delivery_view, problem
+from tests.cli.conftest import AT, campaign_view, delivery_view, problem, report_row
 
 DKIM = "v=DKIM1; k=rsa; p=" + "MIIBIjANBgkq" * 40
 DOMAIN = {
@@ -125,7 +125,7 @@ def test_deliveries_of_a_campaign(run: Any, server: Any) -> None:
 
 def test_a_campaign_is_shown_with_its_report(run: Any, server: Any) -> None:
     server.answer("GET /v1/campaigns/cmp_0000000000001", campaign_view())
-    server.answer("GET /v1/campaigns/cmp_0000000000001/deliveries", {"items": [delivery_view()], "next": None})
+    server.answer("GET /v1/campaigns/cmp_0000000000001/report", {"rows": [report_row()]})
     shown = run("campaign", "show", "cmp_0000000000001").stdout
     assert "Shop <news@shop.example>: Spring" in shown
     assert "unknown-user" in shown

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import campaign_view, delivery_view, problem
+from tests.cli.conftest import campaign_view, problem, report_row
 
 ACCEPTED = {
     "campaign": campaign_view(state="sending", delivered=0, bounced=0, pending=7, queued=7),
@@ -182,16 +182,12 @@ def test_wait_json_ends_with_the_totals(send: Any, server: Any) -> None:
 def test_wait_ends_with_a_report_by_outcome_class_and_provider(send: Any, server: Any) -> None:
     server.answer("POST /v1/campaigns", ACCEPTED)
     server.answer("GET /v1/campaigns/cmp_0000000000001", campaign_view())
-    items = [
-        delivery_view(),
-        delivery_view(state="delivered", bounce_class=None, provider="yahoo"),
-        delivery_view(provider=None, site=None),
+    rows = [
+        report_row(),
+        report_row(state="delivered", bounce_class=None, provider="yahoo"),
+        report_row(provider=None, mail_host=False),
     ]
-    server.answer(
-        "GET /v1/campaigns/cmp_0000000000001/deliveries",
-        {"items": items[:2], "next": "2"},
-        {"items": items[2:], "next": None},
-    )
+    server.answer("GET /v1/campaigns/cmp_0000000000001/report", {"rows": rows})
     result = send("--wait")
     assert result.exit_code == 0
     lines = [line.split() for line in result.stdout.splitlines()]

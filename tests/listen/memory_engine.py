@@ -12,6 +12,7 @@ from mailfleet.engine.services import MAX_CHUNK_ROWS, Services
 from mailfleet.engine.views import (
     CampaignAccepted,
     CampaignPage,
+    CampaignReport,
     CampaignView,
     CredentialView,
     DeliveryPage,
@@ -198,6 +199,9 @@ class _Campaigns:
         moved = view.model_copy(update={"state": state, "pause_reason": reason})
         self.engine.campaigns[campaign] = moved
         return moved
+
+    async def report(self, actor: Actor, campaign: str) -> CampaignReport:
+        return CampaignReport(campaign=await self.get(actor, campaign), rows=[])
 
     async def pause(self, actor: Actor, campaign: str, reason: str) -> CampaignView:
         return await self._move(actor, campaign, "paused", reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from mailfleet.engine.views import CampaignAccepted, CampaignPage, CampaignView, DeliveryPage
+from mailfleet.engine.views import CampaignAccepted, CampaignPage, CampaignReport, CampaignView, DeliveryPage
 from mailfleet.listen.api.bodies import CampaignOptions, PauseBody
 from mailfleet.listen.api.campaign_upload import Intake
 from mailfleet.listen.api.paging import After, Limit, RecipientFilter, StateFilter
@@ -96,6 +96,12 @@ async def list_campaigns(actor: Reader, engine: Engine, after: After = None, lim
 async def get_campaign(campaign: str, actor: Reader, engine: Engine) -> CampaignView:
     """Counts are of this moment; `pending` 0 and state `finished` is the end."""
     return await engine.campaigns.get(actor, campaign)
+
+
+@router.get("/{campaign}/report", summary="See how a campaign went")
+async def campaign_report(campaign: str, actor: Reader, engine: Engine) -> CampaignReport:
+    """Deliveries counted by provider, state and bounce class, each with an example."""
+    return await engine.campaigns.report(actor, campaign)
 
 
 @router.get("/{campaign}/deliveries", summary="List the deliveries of a campaign")

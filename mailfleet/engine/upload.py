@@ -1,0 +1,343 @@
+"""Taking a campaign's recipients: staged row by row, decided at the end, all or nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from mailfleet.base import ids
+from mailfleet.base.clock import Clock, rfc3339
+from mailfleet.base.errors import ConflictError, InputError, Problem
+from mailfleet.base.ids import IdGenerator
+from mailfleet.config.settings import Retry
+from mailfleet.engine.accept import check_same
+from mailfleet.engine.requests import Actor, CampaignRequest, RecipientRow
+from mailfleet.engine.views import CampaignAccepted, CampaignView, ProblemView
+from mailfleet.mail.address import Address
+from mailfleet.mail.content import CompiledContent
+from mailfleet.policy.lifecycle import DeliveryState
+from mailfleet.policy.retry import expires_at_ms
+from mailfleet.store import access, campaigns, contents, queue, sites, suppressions, tenants
+from mailfleet.store.campaigns import Campaign
+from mailfleet.store.database import Database, Tx
+
+MAX_PROBLEMS = 10_000
+MAX_WARNINGS = 20
+_BARE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*-?\}\}")
+_TEST = re.compile(r"\{%-?\s*(?:el)?if\b(.*?)-?%\}", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What an upload works with: who uploads what, compiled, and the campaign that it will be."""
+
+    actor: Actor
+    request: CampaignRequest
+    compiled: CompiledContent
+    content: contents.Content
+    stream: tenants.Stream
+    campaign: Campaign
+    previews: int
+    digest: bytes
+
+
+def bare_variables(request: CampaignRequest) -> frozenset[str]:
+    """Variables that stand in a copy as they are: without a filter, and without an ``if`` that could look after emptiness."""
+    texts = [request.subject, request.html or "", request.text or ""]
+    bare = {name for text in texts for name in _BARE.findall(text)}
+    guarded = {name for text in texts for test in _TEST.findall(text) for name in _NAME.findall(test)}
+    return frozenset(bare - guarded)
+
+
+def view_of(
+    campaign: Campaign, tally: Mapping[int, int], info: contents.ContentInfo | None, now_ms: int
+) -> CampaignView:
+    """A campaign as people see it."""
+
+    def count(state: DeliveryState) -> int:
+        return tally.get(int(state), 0)
+
+    state = campaign.state
+    start_ms = max(campaign.created_ms, campaign.send_at_ms or 0)
+    if state == "sealing" or (state == "scheduled" and start_ms <= now_ms):
+        state = "sending"
+    end_ms = campaign.finished_ms or now_ms
+    queued, leased = count(DeliveryState.QUEUED), count(DeliveryState.LEASED)
+    return CampaignView(
+        campaign=ids.public("cmp", campaign.id),
+        name=campaign.name,
+        state=state,
+        stream=campaign.stream,
+        sender=info.sender if info else "",
+        subject=info.subject if info else "",
+        created_at=rfc3339(campaign.created_ms),
+        send_at=rfc3339(campaign.send_at_ms) if campaign.send_at_ms else None,
+        finished_at=rfc3339(campaign.finished_ms) if campaign.finished_ms else None,
+        rows=campaign.rows,
+        invalid=campaign.invalid,
+        duplicates=campaign.duplicates,
+        recipients=campaign.rows - campaign.invalid - campaign.duplicates,
+        suppressed=count(DeliveryState.SUPPRESSED),
+        queued=queued,
+        deferred=tally.get(queue.DEFERRED_TALLY, 0),
+        leased=leased,
+        delivered=count(DeliveryState.DELIVERED),
+        bounced=count(DeliveryState.BOUNCED),
+        expired=count(DeliveryState.EXPIRED),
+        cancelled=count(DeliveryState.CANCELLED),
+        pending=queued + leased,
+        seconds=max(0.0, round((end_ms - start_ms) / 1000, 3)),
+        pause_reason=campaign.pause_reason,
+    )
+
+
+class Upload:
+    """One list on its way in. Rows are staged under a campaign that is still loading, so nothing of it can leave before ``seal``."""
+
+    def __init__(
+        self,
+        database: Database,
+        opened: Opened | None,
+        answer: CampaignAccepted | None,
+        clock: Clock,
+        ids: IdGenerator,
+        retry: Retry,
+        time_scale: float,
+    ) -> None:
+        self._database, self._opened, self._answer = database, opened, answer
+        self._clock, self._ids, self._retry, self._time_scale = clock, ids, retry, time_scale
+        self._started = False
+        self._rows = self._invalid = self._duplicates = self._suppressed = 0
+        self._first = self._last = 0
+        self._problems: list[Problem] = []
+        self._empty: dict[str, list[int]] = {}
+        self._previews: list[str] = []
+        self._bare = bare_variables(opened.request) if opened else frozenset()
+
+    async def add(self, rows: Sequence[RecipientRow], problems: Sequence[Problem]) -> None:
+        """Take the next rows, in order of line; ``problems`` are those that could not be read."""
+        if self._opened is None or self._answer is not None:
+            return
+        self._rows += len(rows) + len(problems)
+        for problem in problems:
+            self._refuse(problem)
+        good = [(row, Address.parse(row.address)) for row in rows if self._fits(row)]
+        if not good:
+            return
+        if len(self._previews) < self._opened.previews:
+            self._preview(good)
+        await self._database.write(lambda tx: self._stage(tx, good))
+
+    async def seal(self) -> CampaignAccepted:
+        """Decide and commit. With bad rows and no ``skip_invalid`` nothing is kept and ``campaign`` is None in the answer."""
+        if self._answer is not None:
+            return self._answer
+        opened = self._known
+        refused = self._invalid and not opened.request.skip_invalid
+        recipients = self._rows - self._invalid - self._duplicates
+        if not opened.request.dry_run and not refused and not recipients:
+            await self.abandon()
+            raise InputError("the list has no valid recipient", where="recipients", mend="see the problems of its rows")
+        if opened.request.dry_run or refused:
+            await self.abandon()
+            self._answer = self._accepted(None)
+            return self._answer
+        if (
+            not self._started
+        ):  # every recipient was a duplicate of another campaign's loading; cannot be, but loses nothing
+            await self._database.write(self._start)
+        sealed = opened.campaign._replace(
+            rows=self._rows,
+            invalid=self._invalid,
+            duplicates=self._duplicates,
+            first_delivery_id=self._first,
+            last_delivery_id=self._last,
+            state="sealing",
+        )
+        await self._database.write(lambda tx: self._seal(tx, sealed))
+        while not await self._database.write(
+            lambda tx: campaigns.go_on_sealing(tx, sealed.id, now_ms=self._clock.now_ms())
+        ):
+            pass
+        self._answer = await self._database.write(lambda tx: self._sealed(tx, sealed.id))
+        return self._answer
+
+    async def abandon(self) -> None:
+        """Forget what was staged; harmless after ``seal``."""
+        if self._started and self._answer is None and self._opened is not None:
+            campaign = self._opened.campaign
+            self._started = False
+            while not await self._database.write(lambda tx: campaigns.discard_some(tx, campaign)):
+                pass
+
+    @property
+    def _known(self) -> Opened:
+        assert self._opened is not None
+        return self._opened
+
+    def _refuse(self, problem: Problem) -> None:
+        self._invalid += 1
+        if len(self._problems) < MAX_PROBLEMS:
+            self._problems.append(problem)
+
+    def _fits(self, row: RecipientRow) -> bool:
+        """Whether the templates can be filled for this row; an undefined variable is found here, not at delivery."""
+        compiled = self._known.compiled
+        missing = compiled.check(row.fields)
+        if missing:
+            names = ", ".join(missing)
+            what = f"the template uses {names}, which this row does not have"
+            mend = "add the column or write a default: {{ " + missing[0] + " | default('...') }}"
+            self._refuse(Problem(row.line, "undefined-variable", what, mend, names, row.address))
+            return False
+        for name in self._bare:
+            if row.fields.get(name) == "":
+                lines = self._empty.setdefault(name, [])
+                if len(lines) < MAX_PROBLEMS:
+                    lines.append(row.line)
+        return True
+
+    def _preview(self, good: Sequence[tuple[RecipientRow, Address]]) -> None:
+        opened = self._known
+        for row, address in good[: opened.previews - len(self._previews)]:
+            filled = opened.compiled.fill(
+                row.fields,
+                recipient=address,
+                display_name=str(row.fields.get("name") or ""),
+                message_id=f"<preview-{row.line}@{opened.content.info.from_domain}>",
+                date_ms=self._clock.now_ms(),
+            )
+            self._previews.append((filled.header + b"\r\n" + filled.body).decode("utf-8", "replace"))
+
+    def _start(self, tx: Tx) -> None:
+        opened = self._known
+        now_ms = self._clock.now_ms()
+        contents.put(tx, opened.content, now_ms=now_ms)
+        stream = opened.stream
+        campaigns.start_loading(
+            tx, opened.campaign, stream_id=stream.id, priority=stream.priority, weight=stream.weight
+        )
+
+    def _stage(self, tx: Tx, good: Sequence[tuple[RecipientRow, Address]]) -> None:
+        opened = self._known
+        if not self._started:
+            self._start(tx)
+        now_ms = self._clock.now_ms()
+        keys = [address.key for _, address in good]
+        known = campaigns.known_addresses(tx, opened.campaign.id, keys)
+        blocked = suppressions.matching(tx, opened.actor.tenant_id, opened.stream.name, keys)
+        fresh, duplicates = [], 0
+        for row, address in good:
+            if address.key in known:
+                duplicates += 1
+            else:
+                known.add(address.key)
+                fresh.append((row, address))
+        places = sites.domains(tx, {address.domain for _, address in fresh})
+        made = self._ids.take(len(fresh))
+        rows = [
+            self._row(delivery_id, row, address, places[address.domain], blocked.get(address.key), now_ms)
+            for delivery_id, (row, address) in zip(made, fresh, strict=True)
+        ]
+        queue.stage(tx, rows)
+        # Only now, when nothing can fail any more, the counts move: a job that is run again starts from the same ones.
+        self._started = True
+        self._duplicates += duplicates
+        self._suppressed += sum(1 for _, address in fresh if address.key in blocked)
+        if made:
+            self._first = self._first or made[0]
+            self._last = made[-1]
+
+    def _row(
+        self,
+        delivery_id: int,
+        row: RecipientRow,
+        address: Address,
+        place: tuple[int, int],
+        why: suppressions.Suppression | None,
+        now_ms: int,
+    ) -> queue.NewDelivery:
+        opened = self._known
+        due_ms = max(now_ms, opened.campaign.send_at_ms or 0)
+        schedule = self._retry.bulk if opened.stream.kind == "bulk" else self._retry.transactional
+        wanted = {
+            name: value for name, value in row.fields.items() if name in opened.compiled.variables or name == "name"
+        }
+        return queue.NewDelivery(
+            id=delivery_id,
+            tenant_id=opened.actor.tenant_id,
+            flow_id=opened.campaign.flow_id,
+            campaign_id=opened.campaign.id,
+            content_id=opened.content.id,
+            priority=opened.stream.priority,
+            domain_id=place[0],
+            site_id=place[1],
+            state=DeliveryState.SUPPRESSED if why else DeliveryState.QUEUED,
+            due_ms=due_ms,
+            expires_ms=expires_at_ms(schedule, accepted_ms=due_ms, scale=self._time_scale),
+            accepted_ms=due_ms,
+            address=str(address),
+            address_key=address.key,
+            fields=orjson.dumps(wanted).decode() if wanted else None,
+            envelope=None,
+            reason=f"{why.reason}: {why.evidence}" if why else None,
+        )
+
+    def _seal(self, tx: Tx, sealed: Campaign) -> None:
+        """The commit that decides: from here on the campaign leaves, whatever happens to this process."""
+        opened = self._known
+        key = opened.request.idempotency_key
+        if key:
+            earlier = access.remembered(tx, opened.actor.tenant_id, key)
+            if earlier is not None:
+                check_same(earlier[0], opened.digest)
+                raise ConflictError(
+                    "the same campaign was uploaded twice at once",
+                    where="Idempotency-Key",
+                    mend="ask again for its answer",
+                )
+            answer = self._accepted(
+                view_of(sealed, campaigns.tally(tx, sealed.id), opened.content.info, sealed.created_ms)
+            )
+            now_ms = self._clock.now_ms()
+            access.remember(tx, opened.actor.tenant_id, key, opened.digest, answer.model_dump_json(), now_ms)
+        campaigns.seal(tx, sealed)
+
+    def _sealed(self, tx: Tx, campaign_id: int) -> CampaignAccepted:
+        now_ms = self._clock.now_ms()
+        campaigns.finish_where_done(tx, [campaign_id], now_ms=now_ms)  # everybody on the list may be suppressed
+        stored = campaigns.get(tx, campaign_id)
+        assert stored is not None
+        return self._accepted(view_of(stored, campaigns.tally(tx, campaign_id), self._known.content.info, now_ms))
+
+    def _accepted(self, campaign: CampaignView | None) -> CampaignAccepted:
+        warnings = [
+            ProblemView(
+                line=lines[0],
+                code="empty-variable",
+                what=f"{len(lines)} rows have nothing in {name}, which the template uses",
+                mend="fill the column, or write {% if " + name + " %} around it",
+                field=name,
+            )
+            for name, lines in sorted(self._empty.items())
+        ][:MAX_WARNINGS]
+        warnings += [ProblemView(line=0, code="content", what=text) for text in self._known.compiled.warnings]
+        self._problems.sort(key=lambda problem: problem.line)
+        return CampaignAccepted(
+            campaign=campaign,
+            rows=self._rows,
+            invalid=self._invalid,
+            duplicates=self._duplicates,
+            suppressed=self._suppressed,
+            problems=[
+                ProblemView(line=p.line, code=p.code, what=p.what, mend=p.mend, field=p.field, value=p.value)
+                for p in self._problems
+            ],
+            problem_count=self._invalid,
+            warnings=warnings,
+            previews=self._previews,
+        )
