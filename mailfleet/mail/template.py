@@ -36,9 +36,11 @@ from mailfleet.mail.template_tree import (
     NotPlainError,
     Slot,
     UndefinedVariableError,
+    encode_literals,
     read_tree,
     slots_in,
     surely_filled,
+    write_encoded,
 )
 
 MAX_OUTPUT = 5_000_000  # characters of one rendered part
@@ -75,8 +77,8 @@ class Template:
             end_with_line_end(self._tokens)
         self._tree = read_tree(self._tokens, where, html)
         plain = self._tree is not None and not any(isinstance(node, Choice) for node in self._tree)
-        self.slots = [node for node in self._tree or () if not isinstance(node, Choice)] if plain else None
-        self._encoded_texts: dict[str, bytes] = {}
+        self.slots = [node for node in self._tree or () if isinstance(node, str | Slot)] if plain else None
+        self._encoded_tree = encode_literals(self._tree) if body and self._tree is not None else ()
         self._straight = body and self.slots is None and goes_straight(self._tokens)
         self._left = 0
         self._by_names = self.slots is None and defined_by_names(self._tokens)
@@ -163,27 +165,15 @@ class Template:
                 out.append(node)
             elif isinstance(node, Slot):
                 out.append(node.text(fields))
-            else:
+            elif isinstance(node, Choice):
                 self._write(node.taken(fields), fields, out)
-
-    def _write_encoded(self, nodes: Sequence[Node], fields: Mapping[str, object], out: list[bytes]) -> None:
-        for node in nodes:
-            if isinstance(node, str):
-                encoded = self._encoded_texts.get(node)
-                if encoded is None:
-                    encoded = self._encoded_texts[node] = quoted_printable_piece(node)
-                out.append(encoded)
-            elif isinstance(node, Slot):
-                out.append(node.encoded(fields))
-            else:
-                self._write_encoded(node.taken(fields), fields, out)
 
     def render_encoded(self, fields: Mapping[str, object]) -> bytes:
         """The same as a quoted-printable body part with CRLF line ends. Raises like ``render``."""
-        if self._tree is not None:
+        if self._encoded_tree:
             out: list[bytes] = []
             try:
-                self._write_encoded(self._tree, fields, out)
+                write_encoded(self._encoded_tree, fields, out)
             except NotPlainError:
                 pass
             else:

@@ -80,6 +80,10 @@ class Slot:
         value = fields.get(self.name)
         if isinstance(value, str) and not self.urlencode and (SHORT_HTML if self.html else SHORT).fullmatch(value):
             return value.encode("ascii") + b"=\r\n"
+        if self.urlencode and value and value.__class__ is str:
+            letters = url_encoded(value)  # ASCII without "=" and without anything to escape
+            if len(letters) <= 75:
+                return letters.encode("ascii") + b"=\r\n"
         return quoted_printable_piece(self.text(fields))
 
     def missing(self, fields: Fields) -> bool:
@@ -101,7 +105,7 @@ class Choice:
         return ()
 
 
-Node = str | Slot | Choice
+Node = str | bytes | Slot | Choice  # bytes are literals in their encoded form
 
 
 def slot_of(token: Token, where: str, html: bool) -> Slot | None:
@@ -144,6 +148,29 @@ def read_tree(tokens: Sequence[Token], where: str, html: bool) -> tuple[Node, ..
                 opened.append((parent, branches, condition))
             nodes = []
     return tuple(top)
+
+
+def encode_literals(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """The same tree with every literal as a piece of a quoted-printable body."""
+    return tuple(
+        quoted_printable_piece(node)
+        if isinstance(node, str)
+        else Choice(tuple((condition, encode_literals(branch)) for condition, branch in node.branches))
+        if isinstance(node, Choice)
+        else node
+        for node in nodes
+    )
+
+
+def write_encoded(nodes: Sequence[Node], fields: Fields, out: list[bytes]) -> None:
+    """Append the pieces of this copy. Raises ``UndefinedVariableError`` and ``NotPlainError``, having appended some."""
+    for node in nodes:
+        if isinstance(node, bytes):
+            out.append(node)
+        elif isinstance(node, Slot):
+            out.append(node.encoded(fields))
+        elif isinstance(node, Choice):
+            write_encoded(node.taken(fields), fields, out)
 
 
 def slots_in(nodes: Sequence[Node]) -> list[Slot]:
