@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ class Acceptor:
             to=tuple(request.to),
             cc=tuple(request.cc),
         )
-        compiled = compile_content(source, boundary_seed=ids.public("cnt", content_id))
+        compiled = await asyncio.to_thread(compile_content, source, boundary_seed=ids.public("cnt", content_id))
         if request.fields is not None:
             missing = compiled.check(request.fields)
             if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -54,7 +55,8 @@ class Campaigns:
         await self._acceptor.identity_for(actor, sender.domain)
         stream = await self._database.read(lambda tx: known_stream(tx, actor, request.stream))
         content_id, campaign_id, flow_id = self._ids.take(3)
-        compiled = compile_content(
+        compiled = await asyncio.to_thread(
+            compile_content,
             ContentSource(
                 sender=request.sender,
                 subject=request.subject,

@@ -39,10 +39,11 @@ def upgrade(path: Path) -> bool:
     # Alembic is only imported when there is something to do: a start without migrations stays fast.
     from alembic import command
     from alembic.config import Config
+    from sqlalchemy import URL
 
     path.parent.mkdir(parents=True, exist_ok=True)
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("sqlalchemy.url", f"sqlite:///{path}")
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["url"] = URL.create("sqlite", database=str(path))  # any folder name is good
     command.upgrade(config, "head")
     return True

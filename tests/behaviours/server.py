@@ -23,6 +23,7 @@ import httpx
 
 from mailfleet.sandbox import inbox, report
 from mailfleet.sandbox.inbox import StoredMessage
+from mailfleet.store.database import open_connection
 
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]
@@ -196,7 +197,7 @@ class Server:
 
     def kill(self, role: str) -> None:
         """SIGKILL to one role, as soon as it runs."""
-        pid = wait_until(lambda: self.pids().get(role), what=lambda: f"{role} does not run")
+        pid = wait_until(lambda: self.pids().get(role, 0), what=lambda: f"{role} does not run")
         os.kill(pid, signal.SIGKILL)
 
     def kill_supervisor(self) -> None:
@@ -279,17 +280,32 @@ class Server:
     def output(self) -> str:
         """What the server printed and logged, for the eyes of whoever reads a failure."""
         logs = [self.folder / "output", *sorted((self.data / "log").glob("*"))]
-        return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in logs if path.exists())
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in logs if path.exists()
+        )
 
     def log(self, role: str) -> str:
         """The whole log of a role."""
         return "".join(path.read_text(errors="replace") for path in sorted((self.data / "log").glob(f"{role}*")))
 
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """What the database holds, read beside the server or after it: for what no interface shows."""
+        connection = open_connection(self.data / "mailfleet.db", readonly=True)
+        try:
+            return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
+
     # Sending
 
     def campaign(self, recipients: Sequence[object], **content: object) -> dict[str, Any]:
         """Hand over a campaign as JSON; the answer's ``campaign``."""
-        body = {"from": "Shop <news@shop.example>", "subject": "News", "text": "Hello\n", "recipients": list(recipients)}
+        body = {
+            "from": "Shop <news@shop.example>",
+            "subject": "News",
+            "text": "Hello\n",
+            "recipients": list(recipients),
+        }
         accepted = self.post("/v1/campaigns", {**body, **content})
         found: dict[str, Any] = accepted["campaign"]
         return found

@@ -33,10 +33,8 @@ NAMES = [
 DELIVERED = ("ok", "grey", "full-clears", "later", "ratelimit", "slow", "drop")
 BOUNCED = ("unknown", "disabled", "spam", "blocked")
 DOMAINS = ("gmail.com", "outlook.com", "yahoo.com", "smallbiz.example", "legacy.example", "workspace.example")
-HTML = """<html><head><style>b {{ color: red }}</style></head><body>
-<p>Hello <b class="name">{0}</b></p><a href="https://shop.example/?who={1}">Go</a></body></html>""".format(
-    "{{ name }}", "{{ name | urlencode }}"
-)
+HTML = """<html><head><style>b { color: red }</style></head><body>
+<p>Hello <b class="name">{{ name }}</b></p><a href="https://shop.example/?who={{ name | urlencode }}">Go</a></body></html>"""
 TEXT = "Hello {{ name }}.\nYour number is {{ number }}.\n"
 
 
@@ -216,7 +214,9 @@ def test_every_accepted_copy_is_there_once_signed_and_personal(server: Server, c
         name = " ".join(row.name.split())
         assert message["Subject"] == f"No {row.number} for {row.name}"
         (to,) = message["To"].addresses
-        spec = to.addr_spec.encode("utf-8", "surrogateescape").decode()  # SMTPUTF8 is beyond the standard library's parser
+        spec = to.addr_spec.encode(
+            "utf-8", "surrogateescape"
+        ).decode()  # SMTPUTF8 is beyond the standard library's parser
         assert (" ".join(to.display_name.split()), key(spec)) == (name, key(row.address))
         (sender,) = message["From"].addresses
         assert (sender.display_name, sender.addr_spec) == ("Shop Ünïcode", "news@shop.example")
