@@ -1,0 +1,120 @@
+"""The schema and the migrations say the same; an upgrade is whole or has not happened."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from mailfleet.base.errors import ConfigError
+from mailfleet.store import migrate
+from mailfleet.store.database import Database
+from mailfleet.store.schema import metadata
+
+VERSIONS = Path(migrate.__file__).parent / "migrations" / "versions"
+
+
+def test_migrations_lead_to_the_schema(upgraded: Path) -> None:
+    engine = create_engine(f"sqlite:///{upgraded}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True, "render_as_batch": True}
+        )
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+
+
+def test_partial_indexes_are_the_schemas_too(upgraded: Path, tmp_path: Path) -> None:
+    """Alembic does not compare the WHERE of an index, the order of its columns or WITHOUT ROWID; the SQL does."""
+    path = tmp_path / "made.db"
+    engine = create_engine(f"sqlite:///{path}")
+    metadata.create_all(engine)
+    engine.dispose()
+    assert sql_of(path) == sql_of(upgraded)
+
+
+def sql_of(path: Path) -> dict[str, str]:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    found = connection.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT IN ('alembic_version', 'sqlite_sequence')"
+    ).fetchall()
+    connection.close()
+    return {str(name): " ".join(sorted(re.findall(r"\w+", str(sql)))) for name, sql in found}
+
+
+def test_head_is_the_newest_revision() -> None:
+    revisions = {}
+    for path in VERSIONS.glob("[0-9]*.py"):
+        text = path.read_text()
+        found = re.search(r'^revision = "(\w+)"', text, re.M)
+        before = re.search(r'^down_revision = (?:"(\w+)"|None)', text, re.M)
+        assert found
+        assert before
+        assert path.name.startswith(found[1] + "_")
+        revisions[found[1]] = before[1]
+    assert max(revisions) == migrate.HEAD
+    ordered = sorted(revisions)
+    assert [revisions[name] for name in ordered] == [None, *ordered[:-1]], "one line of revisions, in order"
+
+
+def test_an_upgrade_is_done_once(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "mailfleet.db"
+    assert migrate.version_of(path) is None
+    assert migrate.upgrade(path)
+    assert migrate.version_of(path) == migrate.HEAD
+    assert not migrate.upgrade(path)
+
+
+@pytest.mark.parametrize("name", ["with space", "100%d", "what?mode=ro", "hash#tag", "ünïcode", "a+b&c"])
+def test_a_data_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / "mailfleet.db"
+    assert migrate.upgrade(path)
+    assert path.stat().st_size
+    assert migrate.version_of(path) == migrate.HEAD
+
+
+def test_a_newer_database_is_not_touched(database_path: Path) -> None:
+    connection = apsw.Connection(str(database_path))
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(ConfigError, match="9999") as caught:
+        migrate.upgrade(database_path)
+    assert str(database_path) in caught.value.where
+    assert caught.value.mend
+
+
+def test_an_upgrade_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "mailfleet.db"
+    connection = apsw.Connection(str(path))
+    connection.execute("CREATE TABLE token (x)")
+    before = connection.execute("SELECT name FROM sqlite_schema").fetchall()
+    with pytest.raises(Exception, match="token"):
+        migrate.upgrade(path)
+    assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == before
+    connection.execute("DROP TABLE token")
+    connection.close()
+    assert migrate.upgrade(path)
+    assert migrate.version_of(path) == migrate.HEAD
+
+
+def test_a_start_with_nothing_to_upgrade_does_not_load_alembic(database_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from mailfleet.store import migrate;"
+        "assert not migrate.upgrade(pathlib.Path(sys.argv[1]));"
+        "assert 'alembic' not in sys.modules and 'sqlalchemy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(database_path)], check=True)
+
+
+async def test_commits_are_synced(database: Database) -> None:
+    assert await database.write(lambda tx: (tx.value("PRAGMA journal_mode"), tx.value("PRAGMA synchronous"))) == (
+        "wal",
+        2,
+    )
