@@ -126,14 +126,21 @@ def add_to_tally(tx: Tx, deltas: Counter[tuple[int, int]]) -> None:
     )
 
 
+# Four seeks rather than one comparison of rows: SQLite seeks by the first column of (a, b) > (x, y) only and walks the rest.
 _BACKLOG = """
 WITH RECURSIVE step (id) AS (
   SELECT (SELECT id FROM delivery WHERE state = 1 AND site_id > 0
           ORDER BY site_id, priority, flow_id, tried, due_ms LIMIT 1)
   UNION ALL
-  SELECT (SELECT d.id FROM delivery d
-          WHERE d.state = 1 AND (d.site_id, d.priority, d.flow_id, d.tried) > (c.site_id, c.priority, c.flow_id, c.tried)
-          ORDER BY d.site_id, d.priority, d.flow_id, d.tried, d.due_ms LIMIT 1)
+  SELECT coalesce(
+    (SELECT id FROM delivery WHERE state = 1 AND site_id = c.site_id AND priority = c.priority AND flow_id = c.flow_id
+       AND tried > c.tried ORDER BY tried, due_ms LIMIT 1),
+    (SELECT id FROM delivery WHERE state = 1 AND site_id = c.site_id AND priority = c.priority AND flow_id > c.flow_id
+       ORDER BY flow_id, tried, due_ms LIMIT 1),
+    (SELECT id FROM delivery WHERE state = 1 AND site_id = c.site_id AND priority > c.priority
+       ORDER BY priority, flow_id, tried, due_ms LIMIT 1),
+    (SELECT id FROM delivery WHERE state = 1 AND site_id > c.site_id
+       ORDER BY site_id, priority, flow_id, tried, due_ms LIMIT 1))
   FROM step JOIN delivery c ON c.id = step.id
 )
 SELECT d.site_id, d.priority, d.flow_id, d.tried, d.due_ms FROM step JOIN delivery d ON d.id = step.id
@@ -141,7 +148,7 @@ SELECT d.site_id, d.priority, d.flow_id, d.tried, d.due_ms FROM step JOIN delive
 
 
 def backlog(tx: Tx) -> list[Backlog]:
-    """Every (site, priority, flow, tried) with queued deliveries, one index seek each however many are queued."""
+    """Every (site, priority, flow, tried) with queued deliveries, a few index seeks each however many are queued."""
     return [Backlog(*row) for row in tx.rows(_BACKLOG)]
 
 
