@@ -135,7 +135,7 @@ class Database:
         return result
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        """Run ``work`` on one consistent snapshot, beside the writer."""
+        """Run ``work`` on one consistent snapshot, beside the writer. Raises what ``work`` raises, or ``BusyError``."""
         if self._closed:
             raise StoreClosedError("the database is closed")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
@@ -152,7 +152,10 @@ class Database:
     def _read(self, work: Callable[[Tx], T]) -> T:
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            connection = self._local.connection = open_connection(self._path, readonly=True)
+            try:
+                connection = self._local.connection = open_connection(self._path, readonly=True)
+            except _EDGE_ERRORS as error:
+                raise BusyError(f"the database cannot be read: {error}") from error
         connection.execute("BEGIN")
         try:
             return work(_SqliteTx(connection))
@@ -160,7 +163,7 @@ class Database:
             connection.execute("COMMIT")
 
     def _write_loop(self) -> None:
-        connection = open_connection(self._path)
+        connection: apsw.Connection | None = None
         closing = False
         while not closing:
             first = self._jobs.get()
@@ -176,13 +179,16 @@ class Database:
                     closing = True
                     break
                 group.append(job)
-            self._run_group(connection, group)
+            connection = self._run_group(connection, group)
             _answer(group)
-        connection.close()
+        if connection is not None:
+            connection.close()
 
-    def _run_group(self, connection: apsw.Connection, group: list[_Job]) -> None:
+    def _run_group(self, connection: apsw.Connection | None, group: list[_Job]) -> apsw.Connection | None:
+        """Run and commit a group; returns the connection, opened here so that whoever waits hears when it fails."""
         fcntl.flock(self._lock_file, fcntl.LOCK_EX)
         try:
+            connection = connection or open_connection(self._path)
             connection.execute("BEGIN IMMEDIATE")
             tx = _SqliteTx(connection)
             for job in group:
@@ -193,12 +199,13 @@ class Database:
         except BaseException as error:
             # A disk that is full or failing undoes the whole group: every job hears it, nothing was promised.
             with contextlib.suppress(apsw.Error):
-                if connection.in_transaction:
+                if connection is not None and connection.in_transaction:
                     connection.execute("ROLLBACK")
             for job in group:
                 job.error = job.error or _edge_error(error)
         finally:
             fcntl.flock(self._lock_file, fcntl.LOCK_UN)
+        return connection
 
 
 def _run_job(connection: apsw.Connection, tx: Tx, job: _Job, *, alone: bool) -> None:

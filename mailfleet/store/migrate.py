@@ -12,7 +12,7 @@ HEAD = "0001"  # a test compares it with the newest file in migrations/versions
 
 
 def version_of(path: Path) -> str | None:
-    """The schema version of the database, or ``None`` when there is none yet."""
+    """The schema version of the database, or ``None`` when there is none yet. Raises ``ConfigError`` for a broken file."""
     if not path.exists():
         return None
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -21,6 +21,9 @@ def version_of(path: Path) -> str | None:
             return None
         found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
         return str(found[0][0]) if found else None
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        what = f"the database cannot be read: {error}"
+        raise ConfigError(what, where=str(path), mend="restore it from a backup, or give another --data") from None
     finally:
         connection.close()
 

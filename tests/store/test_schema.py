@@ -90,6 +90,16 @@ def test_a_newer_database_is_not_touched(database_path: Path) -> None:
     assert caught.value.mend
 
 
+def test_a_file_that_is_no_database_is_told_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "mailfleet.db"
+    path.write_bytes(b"what somebody else keeps here, " * 100)
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="not a database") as caught:
+        migrate.upgrade(path)
+    assert "backup" in caught.value.mend
+    assert path.read_bytes() == before
+
+
 def test_an_upgrade_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "mailfleet.db"
     connection = apsw.Connection(str(path))
