@@ -24,16 +24,20 @@ SANDBOX_DOMAIN = "shop.example"
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One process of the node. ``run`` returns when it was told to stop, and raises when it crashed."""
+    """One process of the node. ``run`` returns when it was told to stop, and raises when it crashed.
+
+    ``stops_last``: the other roles cannot end their work without it.
+    """
 
     name: str
     run: Callable[[Settings, DataFolder, int], None]
+    stops_last: bool = False
 
 
 def roles_of(settings: Settings) -> list[Role]:
     """Every process that this node needs."""
     slots = worker_count(settings)
-    roles = [Role("sandbox", _role("sandbox", 0, _sandbox))] if settings.sandbox.enabled else []
+    roles = [Role("sandbox", _role("sandbox", 0, _sandbox), stops_last=True)] if settings.sandbox.enabled else []
     roles += [Role("front", _role("front", 0, front.run)), Role("jobs", _role("jobs", 0, _jobs))]
     for slot in range(slots):
         roles.append(Role(f"deliver-{slot}", _role("deliver", slot, _deliver(slot, slots))))

@@ -130,23 +130,31 @@ class _Supervisor:
                 banner.show(self._settings, self._folder)
 
     def _stop(self) -> int:
-        os.close(self._lifeline_write)
         deadline_s = time.monotonic() + STOP_WITHIN_S
-        for child in self._children:
-            if child.pid:
-                os.kill(child.pid, signal.SIGTERM)
-        while any(child.pid for child in self._children) and time.monotonic() < deadline_s:
-            signal.sigtimedwait({signal.SIGCHLD}, 0.1)
-            for child in self._children:
-                if child.pid and os.waitpid(child.pid, os.WNOHANG)[0]:
-                    child.pid = 0
-        for child in self._children:
-            if child.pid:
-                log.error("role did not stop in time", role=child.role.name)
-                os.kill(child.pid, signal.SIGKILL)
-                os.waitpid(child.pid, 0)
+        for last in (False, True):
+            _stop_children(
+                [child for child in self._children if child.pid and child.role.stops_last is last], deadline_s
+            )
+        os.close(self._lifeline_write)
         log.info("stopped")
         return 1 if self._failed else 0
+
+
+def _stop_children(children: list[_Child], deadline_s: float) -> None:
+    """SIGTERM to all of them at once, SIGKILL to whoever is still there at the deadline."""
+    for child in children:
+        os.kill(child.pid, signal.SIGTERM)
+    while any(child.pid for child in children) and time.monotonic() < deadline_s:
+        signal.sigtimedwait({signal.SIGCHLD}, 0.1)
+        for child in children:
+            if child.pid and os.waitpid(child.pid, os.WNOHANG)[0]:
+                child.pid = 0
+    for child in children:
+        if child.pid:
+            log.error("role did not stop in time", role=child.role.name)
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+            child.pid = 0
 
 
 def _child_main(role: Role, settings: Settings, folder: DataFolder, lifeline: int, close: tuple[int, ...]) -> None:
