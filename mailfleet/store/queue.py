@@ -193,7 +193,7 @@ def settle(tx: Tx, settlements: Sequence[Settlement], *, lease_id: int, now_ms: 
     """End leases with what came of them, each with its event. Returns those whose lease had been lost meanwhile.
 
     A delivery that another process has taken over after our lease ran out is left to it, except that a remote's 250 we
-    did read is never thrown away: the row is made delivered unless it already is final.
+    did read is never thrown away: the row is made delivered, whatever was decided meanwhile.
     """
     events: list[EventRow] = []
     lost: list[Settlement] = []
@@ -231,18 +231,18 @@ def _take_late_deliveries(
         if one.state != DeliveryState.DELIVERED:
             continue
         row = one.claimed
-        state = tx.value("SELECT state FROM delivery WHERE id = ? AND state IN (1, 2)", (row.id,))
-        if state is None:
+        found = tx.row("SELECT state, attempts FROM delivery WHERE id = ?", (row.id,))
+        if found is None or found[0] == DeliveryState.DELIVERED:
             continue
-        attempts = int(tx.value("SELECT attempts FROM delivery WHERE id = ?", (row.id,)))
+        state, attempts = DeliveryState(found[0]), found[1]
         tx.run(
             "UPDATE delivery SET state = ?, attempts = ?, bounce_class = ?, reason = ?, lease_id = 0 WHERE id = ?",
             (int(one.state), one.attempts, one.bounce_class, one.reason, row.id),
         )
-        events.append(EventRow(now_ms, row.tenant_id, EventKind.DELIVERED, row.campaign_id, row.id, one.event))
+        events.append(EventRow(now_ms, row.tenant_id, move(state, one.state), row.campaign_id, row.id, one.event))
         deltas[row.campaign_id, state] -= 1
         deltas[row.campaign_id, DeliveryState.DELIVERED] += 1
-        if state == DeliveryState.QUEUED and attempts:
+        if state is DeliveryState.QUEUED and attempts:
             deltas[row.campaign_id, DEFERRED_TALLY] -= 1
     return events
 

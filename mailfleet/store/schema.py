@@ -183,6 +183,7 @@ lease = Table(  # one per run of a delivery process; claims point at it
     _text("owner"),
     _int("slot"),
     _int("expires_ms"),
+    sqlite_autoincrement=True,  # a number that came back would let a late settlement pass for the new run's own
 )
 
 sending_domain = Table(

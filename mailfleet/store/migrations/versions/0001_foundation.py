@@ -164,6 +164,7 @@ def upgrade() -> None:
         sa.Column("slot", BIG, nullable=False),
         sa.Column("expires_ms", BIG, nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "mail_domain",

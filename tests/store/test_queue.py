@@ -1,0 +1,264 @@
+"""The queue, verb by verb: what is claimed, in which order, and what becomes of a lease."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from mailfleet.policy.lifecycle import DeliveryState, FlowState
+from mailfleet.store import campaigns, queue, tenants
+from mailfleet.store.database import Tx, _SqliteTx
+from mailfleet.store.queue import Backlog
+from tests.store.rows import NOW_MS, TENANT, check_laws, kinds, new_delivery, running_campaign, settlement, states
+
+S = DeliveryState
+HERE = Backlog(7, 10, 50, 0, 0)
+
+
+@pytest.fixture
+def tx(upgraded: Path) -> Iterator[Tx]:
+    """One transaction's worth of a database in memory, checked against the laws at the end; flow 50 is campaign 5's."""
+    connection = memory_copy(upgraded)
+    tx = _SqliteTx(connection)
+    running_campaign(tx, 5, 50, range(1, 1000))
+    yield tx
+    check_laws(tx)
+    connection.close()
+
+
+def memory_copy(path: Path) -> apsw.Connection:
+    memory, stored = apsw.Connection(":memory:"), apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    with memory.backup("main", stored, "main") as backup:
+        backup.step()
+    stored.close()
+    return memory
+
+
+def insert(tx: Tx, *ids: int, **values: object) -> None:
+    queue.insert(tx, [new_delivery(one, campaign_id=5, **values) for one in ids], now_ms=NOW_MS)
+
+
+def claim(
+    tx: Tx, limit: int = 100, *, backlog: Backlog = HERE, now_ms: int = NOW_MS, lease: int = 1
+) -> list[queue.Claimed]:
+    return queue.claim(tx, backlog, limit=limit, now_ms=now_ms, lease_id=lease)
+
+
+def test_what_is_inserted_is_told_and_counted(tx: Tx) -> None:
+    insert(tx, 1, 2)
+    insert(tx, 3, state=S.SUPPRESSED, reason="hard-bounce: 550 no")
+    assert kinds(tx, 1) == ["accepted"]
+    assert kinds(tx, 3) == ["suppressed"]
+    assert tx.value("SELECT data FROM event WHERE delivery_id = 3") == '{"reason":"hard-bounce: 550 no"}'
+    assert campaigns.tally(tx, 5) == {S.QUEUED: 2, S.SUPPRESSED: 1}
+
+
+def test_single_messages_are_not_tallied(tx: Tx) -> None:
+    queue.insert(tx, [new_delivery(1)], now_ms=NOW_MS)
+    assert tx.rows("SELECT * FROM tally") == []
+
+
+def test_claims_take_what_is_due_oldest_first_up_to_the_limit(tx: Tx) -> None:
+    for number, due_ms in ((1, 0), (2, -5), (3, 1), (4, -9), (5, -1)):
+        insert(tx, number, due_ms=NOW_MS + due_ms)
+    assert {one.id for one in claim(tx, 2)} == {4, 2}
+    assert {one.id for one in claim(tx)} == {5, 1}
+    assert claim(tx) == []
+    assert [one.id for one in claim(tx, now_ms=NOW_MS + 1)] == [3]
+
+
+def test_a_claim_carries_all_that_an_attempt_needs(tx: Tx) -> None:
+    insert(
+        tx,
+        1,
+        fields='{"name":"Ann"}',
+        envelope='{"submitted":true}',
+        address='"a b"@example.org',
+        accepted_ms=NOW_MS - 5,
+    )
+    (one,) = claim(tx)
+    assert one == queue.Claimed(
+        id=1,
+        tenant_id=TENANT,
+        flow_id=50,
+        campaign_id=5,
+        content_id=900,
+        domain_id=3,
+        site_id=7,
+        attempts=0,
+        accepted_ms=NOW_MS - 5,
+        expires_ms=NOW_MS + 86_400_000,
+        address='"a b"@example.org',
+        address_key="user1@example.org",
+        fields='{"name":"Ann"}',
+        envelope='{"submitted":true}',
+    )
+    assert kinds(tx, 1) == ["accepted"], "leasing is silent"
+
+
+@pytest.mark.parametrize("state", [FlowState.LOADING, FlowState.PAUSED, FlowState.CANCELLED])
+def test_a_flow_that_does_not_run_is_not_claimed(tx: Tx, state: FlowState) -> None:
+    insert(tx, 1)
+    tenants.set_flow_state(tx, 50, state)
+    assert claim(tx) == []
+    tenants.set_flow_state(tx, 50, FlowState.ACTIVE)
+    assert len(claim(tx)) == 1
+
+
+def test_claims_stay_in_their_own_backlog(tx: Tx) -> None:
+    insert(tx, 1)
+    insert(tx, 2, site_id=8)
+    insert(tx, 3, priority=0)
+    assert [one.id for one in claim(tx, backlog=HERE._replace(site_id=8))] == [2]
+    assert [one.id for one in claim(tx, backlog=HERE._replace(priority=0))] == [3]
+    assert claim(tx, backlog=HERE._replace(flow_id=51)) == []
+    assert claim(tx, backlog=HERE._replace(tried=1)) == []
+    assert [one.id for one in claim(tx)] == [1]
+
+
+def test_a_deferral_comes_back_when_it_is_due_and_as_a_retry(tx: Tx) -> None:
+    insert(tx, 1)
+    queue.settle(tx, [settlement(claim(tx)[0], S.QUEUED, due_ms=NOW_MS + 60)], lease_id=1, now_ms=NOW_MS)
+    assert kinds(tx, 1) == ["accepted", "deferred"]
+    assert campaigns.tally(tx, 5)[queue.DEFERRED_TALLY] == 1
+    assert queue.backlog(tx) == [Backlog(7, 10, 50, 1, NOW_MS + 60)]
+    retries = queue.backlog(tx)[0]
+    assert claim(tx, backlog=retries) == []
+    (again,) = claim(tx, backlog=retries, now_ms=NOW_MS + 60)
+    assert again.attempts == 1
+    assert campaigns.tally(tx, 5)[queue.DEFERRED_TALLY] == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [(S.DELIVERED, "delivered"), (S.BOUNCED, "bounced"), (S.EXPIRED, "expired"), (S.SUPPRESSED, "suppressed")],
+)
+def test_an_end_is_told_once(tx: Tx, state: S, kind: str) -> None:
+    insert(tx, 1)
+    (one,) = claim(tx)
+    assert queue.settle(tx, [settlement(one, state)], lease_id=1, now_ms=NOW_MS + 9) == []
+    assert kinds(tx, 1) == ["accepted", kind]
+    assert tx.row("SELECT at_ms, data FROM event WHERE kind = ?", (kind,)) == (NOW_MS + 9, '{"attempt":1}')
+    assert tx.row("SELECT attempts, bounce_class, reason FROM delivery WHERE id = 1") == (1, "x", "said so")
+    lost = queue.settle(tx, [settlement(one, S.BOUNCED)], lease_id=1, now_ms=NOW_MS)
+    assert [gone.claimed.id for gone in lost] == [1]
+    assert kinds(tx, 1) == ["accepted", kind]
+
+
+def test_what_was_not_tried_goes_back_as_it_was(tx: Tx) -> None:
+    insert(tx, 1, 2, due_ms=NOW_MS - 7)
+    held = claim(tx)
+    queue.hand_back(tx, held, lease_id=1, now_ms=NOW_MS)
+    queue.hand_back(tx, held, lease_id=1, now_ms=NOW_MS)
+    assert kinds(tx, 1) == ["accepted", "lease_released"]
+    assert tx.row("SELECT state, due_ms, attempts, lease_id FROM delivery WHERE id = 1") == (S.QUEUED, NOW_MS - 7, 0, 0)
+
+
+def test_another_lease_cannot_settle_or_hand_back(tx: Tx) -> None:
+    insert(tx, 1)
+    held = claim(tx, lease=1)
+    queue.hand_back(tx, held, lease_id=2, now_ms=NOW_MS)
+    assert queue.settle(tx, [settlement(held[0], S.BOUNCED)], lease_id=2, now_ms=NOW_MS)
+    assert states(tx) == {1: S.LEASED}
+
+
+def test_a_dead_lease_is_released_in_steps_and_then_gone(tx: Tx) -> None:
+    lease = queue.new_lease(tx, "deliver-0", 0, NOW_MS)
+    insert(tx, *range(1, 6))
+    claim(tx, lease=lease)
+    assert queue.release(tx, lease, now_ms=NOW_MS, on_wire=frozenset({2}), limit=3) == 3
+    assert queue.leases_of_slot(tx, 0, but=0) == [lease]
+    assert queue.release(tx, lease, now_ms=NOW_MS, on_wire=frozenset({2}), limit=3) == 2
+    assert queue.leases_of_slot(tx, 0, but=0) == []
+    assert queue.release(tx, lease, now_ms=NOW_MS) == 0
+    assert [kinds(tx, one)[-1] for one in range(1, 6)] == ["lease_released", "repeat_possible", *["lease_released"] * 3]
+
+
+def test_leases_show_signs_of_life(tx: Tx) -> None:
+    first = queue.new_lease(tx, "deliver-0", 0, NOW_MS + 10)
+    second = queue.new_lease(tx, "deliver-1", 1, NOW_MS + 20)
+    assert queue.ended_leases(tx, NOW_MS + 10) == [(first, 0)]
+    assert queue.renew_lease(tx, first, NOW_MS + 100)
+    assert queue.ended_leases(tx, NOW_MS + 20) == [(second, 1)]
+    assert queue.leases_of_slot(tx, 0, but=first) == []
+    queue.release(tx, second, now_ms=NOW_MS)
+    assert not queue.renew_lease(tx, second, NOW_MS)
+    third = queue.new_lease(tx, "deliver-1", 1, NOW_MS)
+    assert third > second, "the number of a lease that was never comes back"
+
+
+@pytest.mark.parametrize(
+    "meanwhile", ["queued", "deferred", "leased by another", "cancelled", "bounced by another", "delivered by another"]
+)
+def test_a_250_that_was_read_counts_whatever_was_decided_meanwhile(tx: Tx, meanwhile: str) -> None:
+    lease = queue.new_lease(tx, "deliver-0", 0, NOW_MS)
+    insert(tx, 1)
+    (one,) = claim(tx, lease=lease)
+    queue.release(tx, lease, now_ms=NOW_MS)
+    if meanwhile == "cancelled":
+        tenants.set_flow_state(tx, 50, FlowState.CANCELLED)
+        assert queue.cancel(tx, 50, now_ms=NOW_MS) == 1
+    elif meanwhile != "queued":
+        (other,) = claim(tx, lease=77)
+        state = {"deferred": S.QUEUED, "bounced by another": S.BOUNCED, "delivered by another": S.DELIVERED}.get(
+            meanwhile
+        )
+        if state:
+            assert not queue.settle(tx, [settlement(other, state)], lease_id=77, now_ms=NOW_MS)
+    before = kinds(tx, 1)
+    lost = queue.settle(tx, [settlement(one, S.DELIVERED)], lease_id=lease, now_ms=NOW_MS)
+    assert [gone.claimed.id for gone in lost] == [1]
+    assert states(tx) == {1: S.DELIVERED}
+    assert kinds(tx, 1) == before + (["delivered"] if meanwhile != "delivered by another" else [])
+
+
+def test_any_other_late_outcome_is_left_to_who_holds_it_now(tx: Tx) -> None:
+    lease = queue.new_lease(tx, "deliver-0", 0, NOW_MS)
+    insert(tx, 1)
+    (one,) = claim(tx, lease=lease)
+    queue.release(tx, lease, now_ms=NOW_MS)
+    claim(tx, lease=77)
+    for state in (S.BOUNCED, S.QUEUED, S.EXPIRED):
+        assert queue.settle(tx, [settlement(one, state)], lease_id=lease, now_ms=NOW_MS)
+    assert states(tx) == {1: S.LEASED}
+    assert [left.id for left in queue.leased_by(tx, 77, [1, 2])] == [1]
+    assert queue.leased_by(tx, lease, [1]) == []
+
+
+def test_cancelling_takes_what_is_queued_in_steps_and_nothing_else(tx: Tx) -> None:
+    insert(tx, *range(1, 8))
+    running_campaign(tx, 6, 60, [100])
+    queue.insert(tx, [new_delivery(100, campaign_id=6, flow_id=60)], now_ms=NOW_MS)
+    held = claim(tx, 2)
+    queue.settle(tx, [settlement(held[0], S.QUEUED, due_ms=NOW_MS + 99)], lease_id=1, now_ms=NOW_MS)
+    tenants.set_flow_state(tx, 50, FlowState.CANCELLED)
+    assert [queue.cancel(tx, 50, now_ms=NOW_MS, limit=4) for _ in range(3)] == [4, 2, 0]
+    found = states(tx)
+    assert found.pop(100) is S.QUEUED
+    assert found.pop(held[1].id) is S.LEASED
+    assert set(found.values()) == {S.CANCELLED}
+    queue.settle(tx, [settlement(held[1], S.QUEUED)], lease_id=1, now_ms=NOW_MS)
+    assert queue.cancel(tx, 50, now_ms=NOW_MS) == 1, "what comes back from an attempt is cancelled too"
+
+
+def test_a_deferral_has_its_domain_looked_up_again_in_time(tx: Tx) -> None:
+    tx.run("INSERT INTO mail_domain (id, name, site_id, next_locate_ms) VALUES (3, 'example.org', 7, 0)")
+    insert(tx, 1)
+    queue.settle(tx, [settlement(claim(tx)[0], S.QUEUED)], lease_id=1, now_ms=NOW_MS)
+    assert tx.value("SELECT next_locate_ms FROM mail_domain WHERE id = 3") == 1
+
+
+def test_claiming_and_looking_never_walk_the_queue(tx: Tx) -> None:
+    """The plan seeks: what it costs does not grow with what is queued."""
+    for sql in (queue._CLAIM, queue._BACKLOG):
+        params = [0] * sql.count("?")
+        steps = [str(row[3]) for row in tx.rows(f"EXPLAIN QUERY PLAN {sql}", params)]
+        walks = [step for step in steps if step.startswith("SCAN delivery")]
+        assert all(
+            "USING COVERING INDEX delivery_claim" in step or "USING INDEX delivery_claim" in step for step in walks
+        )
+        assert len(walks) <= 1, steps  # the first step of the backlog, which stops at its first row
+        assert not [step for step in steps if "TEMP B-TREE" in step], steps
