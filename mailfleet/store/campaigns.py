@@ -99,11 +99,17 @@ def go_on_sealing(tx: Tx, campaign_id: int, *, now_ms: int) -> bool:
     tx.run("UPDATE campaign SET state = ? WHERE id = ?", (state, campaign_id))
     tx.run("UPDATE flow SET state = ? WHERE id = ?", (int(FlowState.ACTIVE), campaign.flow_id))
     append(tx, [EventRow(now_ms, campaign.tenant_id, EventKind.CAMPAIGN_CREATED, campaign_id, 0, None)])
+    finish_where_done(tx, [campaign_id], now_ms=now_ms)  # everybody on the list may be suppressed
     return True
 
 
 def discard_some(tx: Tx, campaign: Campaign, limit: int = 2000) -> bool:
-    """Remove up to ``limit`` rows of a campaign that was never sealed; true when nothing of it is left."""
+    """Remove up to ``limit`` rows of a campaign that was never sealed; true when nothing of it is left to remove.
+
+    A campaign that was sealed is left alone: who gives up while it is sealed may not know that it is decided.
+    """
+    if tx.value("SELECT state FROM campaign WHERE id = ?", (campaign.id,)) != "loading":
+        return True
     removed = tx.rows(
         "DELETE FROM delivery WHERE id IN (SELECT id FROM delivery WHERE content_id = ? LIMIT ?) RETURNING id",
         (campaign.content_id, limit),
