@@ -21,7 +21,7 @@ SCOPES = {
 _bearer = HTTPBearer(
     auto_error=False,
     scheme_name="token",
-    description="An API token: `Authorization: Bearer mft_...`. Its scopes are any of `send`, `read` and `manage`.",
+    description="An API token: `Authorization: Bearer mf_...`. Its scopes are any of `send`, `read` and `manage`.",
 )
 
 
