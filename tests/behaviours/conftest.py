@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.behaviours.live import Live
+from tests.behaviours.network import Network
 from tests.behaviours.server import Server, Settings
 
 Serve = Callable[..., Server]
@@ -32,3 +34,20 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield make
     for server in made:
         server.close()
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    """A private test network of the module's own."""
+    with Network() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def live(request: pytest.FixtureRequest, network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A server outside the sandbox in ``network``, with the sending domain shop.test; ``SETTINGS`` of the module go on top."""
+    folder = tmp_path_factory.mktemp("live")
+    server = Live(folder, network, getattr(request.module, "SETTINGS", {}))
+    with server:
+        server.add_domain("shop.test")
+        yield server

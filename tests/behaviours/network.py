@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 import dns.zone
@@ -128,15 +128,3 @@ class Network:
 
         self.run(serve())
         return address
-
-
-Wanted = Callable[[], bool]
-
-
-@contextlib.contextmanager
-def private_network(domains: Sequence[str] = ()) -> Iterator[Network]:
-    """A network that is up."""
-    with Network() as network:
-        for domain in domains:
-            network.mail_domain(domain, (10, network.address()))
-        yield network

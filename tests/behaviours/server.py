@@ -70,7 +70,7 @@ class Server:
         self.data = folder / "data"
         self.sandbox = sandbox
         self.block = free_block()
-        self._settings = _merged(self._own_settings(), settings or {})
+        self._settings = merged(self._own_settings(), settings or {})
         self.process: subprocess.Popen[bytes] | None = None
         self._http: httpx.Client | None = None
         if sandbox:
@@ -109,7 +109,7 @@ class Server:
 
     def change(self, section: str, key: str, value: object) -> None:
         """Change a setting; holds from the next start on."""
-        self._settings = _merged(self._settings, {section: {key: value}})
+        self._settings = merged(self._settings, {section: {key: value}})
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the process and wait for nothing."""
@@ -384,7 +384,8 @@ def free_block() -> str:
     return f"127.{rng.randrange(20, 250)}.{rng.randrange(1, 250)}"
 
 
-def _merged(one: Settings, other: Settings) -> dict[str, dict[str, Any]]:
+def merged(one: Settings, other: Settings) -> dict[str, dict[str, Any]]:
+    """Settings with ``other`` put over ``one``, key by key."""
     return {section: {**one.get(section, {}), **other.get(section, {})} for section in {**one, **other}}
 
 

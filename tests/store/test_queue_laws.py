@@ -80,7 +80,7 @@ class QueueMachine(RuleBasedStateMachine):
     def time_passes(self, step_ms: int) -> None:
         self.now_ms += step_ms
 
-    @rule(which=st.integers(0, 1), choice=st.integers(0, 50), limit=st.integers(1, 6))
+    @rule(which=st.integers(0, 1), choice=st.integers(0, 50), limit=st.integers(2, 8))
     def claim(self, which: int, choice: int, limit: int) -> None:
         waiting = queue.backlog(self.tx)
         if not waiting:
@@ -105,7 +105,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert not any(one.id in held for held in self.held.values()), "claimed twice"
             self.held[self.leases[which]][one.id] = one
 
-    @rule(which=st.integers(0, 1), outcomes=st.lists(OUTCOMES, min_size=1, max_size=5), due=st.integers(0, 5))
+    @rule(which=st.integers(0, 1), outcomes=st.lists(OUTCOMES, min_size=1, max_size=5), due=st.integers(0, 2))
     def settle(self, which: int, outcomes: list[DeliveryState], due: int) -> None:
         lease = self.leases[which]
         batch = [
@@ -118,7 +118,7 @@ class QueueMachine(RuleBasedStateMachine):
             del self.held[lease][one.claimed.id]
             assert now[one.claimed.id] is one.state
 
-    @rule(which=st.integers(0, 1), count=st.integers(0, 4))
+    @rule(which=st.integers(0, 1), count=st.integers(1, 4))
     def hand_back(self, which: int, count: int) -> None:
         lease = self.leases[which]
         left = list(self.held[lease].values())[:count]
@@ -189,7 +189,7 @@ def test_the_laws_hold_in_every_order(upgraded: Path) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
 
