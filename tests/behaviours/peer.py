@@ -37,7 +37,8 @@ class Session:
 @dataclass
 class Peer:
     """``greeting`` may be a 4yz or 5yz, or empty for a host that never speaks. ``tls``: ``""`` not offered, ``good``, ``broken``
-    (offered, and the handshake fails). ``answer(verb, line)`` returns a reply to give instead of the usual one, or None."""
+    (offered, and the handshake fails). ``answer(verb, line)`` returns a reply to give instead of the usual one, empty
+    for silence from there on, or None. The verb for the answer to the whole message is ``MESSAGE``."""
 
     host: str
     port: int
@@ -88,7 +89,7 @@ class _Dialogue:
 
     async def run(self) -> None:
         if not self._peer.greeting:
-            await self._reader.read()  # silence until the client goes
+            await self._special("")
             return
         self._say(self._peer.greeting)
         if not self._peer.greeting.startswith("2"):
@@ -98,7 +99,7 @@ class _Dialogue:
             verb = line.split(" ")[0].upper()
             special = self._peer.answer(verb, line)
             if special is not None:
-                self._say(special)
+                await self._special(special)
                 if special.startswith("421"):
                     return
             elif verb == "QUIT":
@@ -128,14 +129,23 @@ class _Dialogue:
             if re.search(rb"(?<!\r)\n|\r(?!\n)", data):
                 self._peer.wrong.append("a bare CR or LF came")
             special = self._peer.answer("MESSAGE", self._rcpt)
-            if special is None:
-                self._peer.messages.append(Received(self._mail, self._rcpt, data, self._session.tls))
-            self._say(special or "250 2.0.0 taken")
+            if special is not None:
+                await self._special(special)
+                return not special.startswith("421")
+            self._peer.messages.append(Received(self._mail, self._rcpt, data, self._session.tls))
+            self._say("250 2.0.0 taken")
         elif verb in ("RSET", "HELO", "NOOP"):
             self._say("250 2.0.0 ok")
         else:
             self._say("502 5.5.1 not here")
         return True
+
+    async def _special(self, reply: str) -> None:
+        if reply:
+            self._say(reply)
+            return
+        while await self._reader.read(65536):  # silence until the client goes
+            pass
 
     def _ehlo(self, line: str) -> None:
         self._session.ehlo.append(line.partition(" ")[2])
