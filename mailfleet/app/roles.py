@@ -22,6 +22,10 @@ from mailfleet.store import sending, tenants
 SANDBOX_DOMAIN = "shop.example"
 
 
+Beat = Callable[[], None]
+"""Called every second while the role's event loop turns: silence means that it hangs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """One process of the node. ``run`` returns when it was told to stop, and raises when it crashed.
@@ -30,7 +34,7 @@ class Role:
     """
 
     name: str
-    run: Callable[[Settings, DataFolder, int], None]
+    run: Callable[[Settings, DataFolder, int, Beat], None]
     stops_last: bool = False
 
 
@@ -95,8 +99,8 @@ def _deliver(slot: int, slots: int) -> Callable[[compose.Base, asyncio.Event], C
 
 def _role(
     name: str, slot: int, work: Callable[[compose.Base, asyncio.Event], Awaitable[None]]
-) -> Callable[[Settings, DataFolder, int], None]:
-    def run(settings: Settings, folder: DataFolder, lifeline: int) -> None:
+) -> Callable[[Settings, DataFolder, int, Beat], None]:
+    def run(settings: Settings, folder: DataFolder, lifeline: int, beat: Beat) -> None:
         async def main() -> None:
             stop = asyncio.Event()
             loop = asyncio.get_running_loop()
@@ -107,12 +111,20 @@ def _role(
                 stop.set()
 
             loop.add_reader(lifeline, cut)  # readable means: the supervisor is gone
+            beating = asyncio.create_task(_keep_beating(beat))
             base = compose.base(settings, folder, name, slot)
             try:
                 await work(base, stop)
             finally:
+                beating.cancel()
                 base.database.close()
 
         uvloop.run(main())
 
     return run
+
+
+async def _keep_beating(beat: Beat) -> None:
+    while True:
+        beat()
+        await asyncio.sleep(1)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import mmap
 import os
 import resource
 import signal
+import struct
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -44,6 +46,15 @@ class _Child:
     started_s: float = 0
     restart_s: float = 0  # when to start it again; 0 while it runs
     crashes: int = 0
+    pulse: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 8))  # shared: when its loop last turned, monotonic
+
+    def beat(self) -> None:
+        """Note that it is alive; called in the child."""
+        self.pulse[:] = struct.pack("d", time.monotonic())
+
+    def silent_s(self, now_s: float) -> float:
+        """For how long its loop has not turned."""
+        return now_s - float(struct.unpack("d", self.pulse[:])[0])
 
 
 def serve(settings: Settings) -> int:
@@ -69,6 +80,7 @@ class _Supervisor:
         self._started = time.time()
         self._told = False
         self._failed = False
+        self._looked_s = time.monotonic()
 
     def run(self) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -82,6 +94,7 @@ class _Supervisor:
             self._reap()
             stopping = stopping or self._failed
             now_s = time.monotonic()
+            self._end_hung(now_s)
             for child in self._children:
                 if child.restart_s and now_s >= child.restart_s and not stopping:
                     self._start(child)
@@ -93,9 +106,7 @@ class _Supervisor:
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
-            _child_main(
-                child.role, self._settings, self._folder, self._lifeline_read, (self._lock, self._lifeline_write)
-            )
+            _child_main(child, self._settings, self._folder, self._lifeline_read, (self._lock, self._lifeline_write))
         child.pid, child.started_s, child.restart_s = pid, time.monotonic(), 0
         (self._folder.run / f"{child.role.name}.pid").write_text(f"{pid}\n")
         log.info("role started", role=child.role.name, pid=pid)
@@ -119,6 +130,22 @@ class _Supervisor:
             child.restart_s = now_s + wait_s
             why = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
             log.error("role ended, starting it again", role=child.role.name, why=why, in_s=wait_s)
+
+    def _end_hung(self, now_s: float) -> None:
+        """Kill a role whose event loop has stood still for ``lease_s``: the next run recovers what it held.
+
+        When this process itself was not running (a suspended machine), nobody is judged by that time.
+        """
+        woke_late, self._looked_s = now_s - self._looked_s > 5, now_s
+        for child in self._children:
+            if not child.pid:
+                continue
+            if woke_late:
+                child.beat()
+            elif child.silent_s(now_s) > self._settings.delivery.lease_s:
+                log.error("role hangs, ending it", role=child.role.name, silent_s=round(child.silent_s(now_s)))
+                child.beat()  # so that it is said once
+                os.kill(child.pid, signal.SIGKILL)
 
     def _tell(self) -> None:
         """Say where to go, once, when the entrances are open."""
@@ -157,9 +184,9 @@ def _stop_children(children: list[_Child], deadline_s: float) -> None:
             child.pid = 0
 
 
-def _child_main(role: Role, settings: Settings, folder: DataFolder, lifeline: int, close: tuple[int, ...]) -> None:
+def _child_main(child: _Child, settings: Settings, folder: DataFolder, lifeline: int, close: tuple[int, ...]) -> None:
     """The life of a child; never returns."""
-    status = 1
+    role, status = child.role, 1
     try:
         for descriptor in close:
             os.close(descriptor)
@@ -168,7 +195,7 @@ def _child_main(role: Role, settings: Settings, folder: DataFolder, lifeline: in
         logs.set_up(folder.logs, role.name, settings.server.log_level)
         with contextlib.suppress(OSError):
             Path("/proc/self/comm").write_text(f"mf-{role.name}"[:15])
-        role.run(settings, folder, lifeline)
+        role.run(settings, folder, lifeline, child.beat)
         status = 0
     except ConfigError as error:
         sys.stderr.write(f"mailfleet: {error}\n")

@@ -196,7 +196,7 @@ def list_suppressions(
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """List the addresses that must not be mailed, in order of address."""
+    """List the addresses that must not be mailed, oldest first."""
     with Api.open(data) as api:
         found = api.pages("/v1/suppressions", limit=limit)
         _print_list(

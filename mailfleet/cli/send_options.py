@@ -65,7 +65,8 @@ Header = Annotated[
     typer.Option("--header", metavar="NAME:VALUE", help="One more header field; the value is a template. Repeatable."),
 ]
 Tag = Annotated[
-    list[str] | None, typer.Option("--tag", metavar="WORD", help="A word to find the campaign by. Repeatable.")
+    list[str] | None,
+    typer.Option("--tag", metavar="WORD", help="A word of yours, shown with the campaign. Repeatable."),
 ]
 AddressColumn = Annotated[
     str,

@@ -141,7 +141,7 @@ class Delivery(_Section):
     lease_s: float = Field(
         60,
         gt=1,
-        description="A delivery process that gives no sign of life for this long loses its claims to the others.",
+        description="A process whose event loop stands still for this long is killed and started again; its claims go back.",
     )
     time_scale: float = Field(
         1,

@@ -16,15 +16,14 @@ from mailfleet.base.ids import IdGenerator
 from mailfleet.config.settings import Retry
 from mailfleet.engine.catalog import Catalog, Identity
 from mailfleet.engine.envelope import Envelope
+from mailfleet.engine.intake import Consignment, content_source
 from mailfleet.engine.render import message_id_of
 from mailfleet.engine.requests import Actor, EnvelopeRecipient, MessageRequest, SubmittedMessage
 from mailfleet.engine.views import MessageAccepted, RecipientRef
 from mailfleet.mail.address import Address
-from mailfleet.mail.content import Attachment, CompiledContent, ContentSource, compile_content
+from mailfleet.mail.content import CompiledContent, compile_content
 from mailfleet.mail.headers import Mailbox, parse_mailbox
 from mailfleet.mail.repair import ReceivedInfo, RepairedMessage, repair
-from mailfleet.policy.lifecycle import DeliveryState
-from mailfleet.policy.retry import expires_at_ms
 from mailfleet.smtp.reply import RefusedMessage, Reply
 from mailfleet.store import access, contents, queue, sites, suppressions, tenants
 from mailfleet.store.database import Database, Tx
@@ -118,20 +117,8 @@ class Acceptor:
     ) -> tuple[contents.Content, list[_Target]]:
         sender = parse_mailbox(request.sender, where="from").address
         identity = await self.identity_for(actor, sender.domain)
-        source = ContentSource(
-            sender=request.sender,
-            subject=request.subject,
-            html=request.html,
-            text=request.text,
-            reply_to=request.reply_to,
-            headers=tuple(request.headers),
-            attachments=tuple(
-                Attachment(a.filename, a.content_type, a.data, a.content_id) for a in request.attachments
-            ),
-            templated=request.fields is not None,
-            to=tuple(request.to),
-            cc=tuple(request.cc),
-        )
+        templated = request.fields is not None
+        source = content_source(request, templated=templated, to=tuple(request.to), cc=tuple(request.cc))
         compiled = await asyncio.to_thread(compile_content, source, boundary_seed=ids.public("cnt", content_id))
         if request.fields is not None:
             missing = compiled.check(request.fields)
@@ -256,44 +243,30 @@ class Acceptor:
                 return MessageAccepted.model_validate_json(earlier[1])
         stream = known_stream(tx, actor, parcel.stream)
         now_ms = self._clock.now_ms()
-        due_ms = max(now_ms, parcel.send_at_ms or 0)
-        schedule = self._retry.bulk if stream.kind == "bulk" else self._retry.transactional
-        flow_id = tenants.flow_of_stream(tx, stream, self._ids.next())
+        goods = Consignment.of(
+            stream,
+            self._retry,
+            flow_id=tenants.flow_of_stream(tx, stream, self._ids.next()),
+            content_id=parcel.content.id,
+            now_ms=now_ms,
+            time_scale=self._time_scale,
+            send_at_ms=parcel.send_at_ms,
+        )
         contents.put(tx, parcel.content, now_ms=now_ms)
         blocked = suppressions.matching(tx, actor.tenant_id, stream.name, [one.address.key for one in parcel.targets])
         places = sites.domains(tx, {one.address.domain for one in parcel.targets})
         rows, refs = [], []
         for delivery_id, target in zip(self._ids.take(len(parcel.targets)), parcel.targets, strict=True):
             why = blocked.get(target.address.key)
-            reason = f"{why.reason}: {why.evidence}" if why else None
-            domain_id, site_id = places[target.address.domain]
-            rows.append(
-                queue.NewDelivery(
-                    id=delivery_id,
-                    tenant_id=actor.tenant_id,
-                    flow_id=flow_id,
-                    campaign_id=0,
-                    content_id=parcel.content.id,
-                    priority=stream.priority,
-                    domain_id=domain_id,
-                    site_id=site_id,
-                    state=DeliveryState.SUPPRESSED if why else DeliveryState.QUEUED,
-                    due_ms=due_ms,
-                    expires_ms=expires_at_ms(schedule, accepted_ms=due_ms, scale=self._time_scale),
-                    accepted_ms=due_ms,
-                    address=str(target.address),
-                    address_key=target.address.key,
-                    fields=parcel.fields,
-                    envelope=target.envelope.dump(),
-                    reason=reason,
-                )
-            )
+            place, envelope = places[target.address.domain], target.envelope.dump()
+            row = goods.delivery(delivery_id, target.address, place, fields=parcel.fields, envelope=envelope, why=why)
+            rows.append(row)
             refs.append(
                 RecipientRef(
                     delivery=ids.public("dlv", delivery_id),
                     recipient=str(target.address),
                     state="suppressed" if why else "queued",
-                    reason=reason or "",
+                    reason=row.reason or "",
                 )
             )
         queue.insert(tx, rows, now_ms=now_ms)

@@ -12,10 +12,11 @@ from mailfleet.base.errors import ConflictError, NotFoundError
 from mailfleet.base.ids import IdGenerator
 from mailfleet.config.settings import Retry
 from mailfleet.engine.accept import Acceptor, Screen, check_send_at, known_stream, remembered, request_hash
+from mailfleet.engine.intake import content_source
 from mailfleet.engine.requests import Actor, CampaignRequest
 from mailfleet.engine.upload import Opened, Upload, view_of
 from mailfleet.engine.views import CampaignAccepted, CampaignPage, CampaignReport, CampaignReportRow, CampaignView
-from mailfleet.mail.content import Attachment, ContentSource, compile_content
+from mailfleet.mail.content import compile_content
 from mailfleet.mail.headers import parse_mailbox
 from mailfleet.policy.lifecycle import DeliveryState, EventKind
 from mailfleet.store import campaigns, contents, deliveries
@@ -57,17 +58,7 @@ class Campaigns:
         content_id, campaign_id, flow_id = self._ids.take(3)
         compiled = await asyncio.to_thread(
             compile_content,
-            ContentSource(
-                sender=request.sender,
-                subject=request.subject,
-                html=request.html,
-                text=request.text,
-                reply_to=request.reply_to,
-                headers=tuple(request.headers),
-                attachments=tuple(
-                    Attachment(a.filename, a.content_type, a.data, a.content_id) for a in request.attachments
-                ),
-            ),
+            content_source(request, templated=True),
             boundary_seed=ids.public("cnt", content_id),
         )
         info = contents.ContentInfo(

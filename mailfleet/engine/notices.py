@@ -12,12 +12,12 @@ from mailfleet.base.ids import IdGenerator
 from mailfleet.config.settings import Retry
 from mailfleet.engine.catalog import Catalog, LoadedContent
 from mailfleet.engine.envelope import Envelope
+from mailfleet.engine.intake import Consignment
 from mailfleet.mail.address import Address
 from mailfleet.mail.dsn import build_dsn, dsn_owed
 from mailfleet.mail.dsn_text import DsnRecipient, Event
 from mailfleet.policy.lifecycle import DeliveryState, EventKind
 from mailfleet.policy.outcome import Outcome
-from mailfleet.policy.retry import expires_at_ms
 from mailfleet.smtp.reply import EnhancedStatus
 from mailfleet.store import contents, queue, sites, tenants
 from mailfleet.store.database import Tx
@@ -114,25 +114,12 @@ class Notices:
             smtputf8=notice.to.needs_smtputf8,
         )
         contents.put(tx, contents.Content(content_id, tenant_id, "raw", notice.message, info), now_ms=now_ms)
-        domain_id, site_id = sites.domains(tx, [notice.to.domain])[notice.to.domain]
-        new = queue.NewDelivery(
-            id=delivery_id,
-            tenant_id=tenant_id,
-            flow_id=flow_id,
-            campaign_id=0,
-            content_id=content_id,
-            priority=stream.priority,
-            domain_id=domain_id,
-            site_id=site_id,
-            state=DeliveryState.QUEUED,
-            due_ms=now_ms,
-            expires_ms=expires_at_ms(self._retry.transactional, accepted_ms=now_ms, scale=self._time_scale),
-            accepted_ms=now_ms,
-            address=str(notice.to),
-            address_key=notice.to.key,
-            fields=None,
-            envelope=Envelope(reverse_path="", smtputf8=info.smtputf8).dump(),
+        place = sites.domains(tx, [notice.to.domain])[notice.to.domain]
+        goods = Consignment.of(
+            stream, self._retry, flow_id=flow_id, content_id=content_id, now_ms=now_ms, time_scale=self._time_scale
         )
+        envelope = Envelope(reverse_path="", smtputf8=info.smtputf8).dump()
+        new = goods.delivery(delivery_id, notice.to, place, envelope=envelope)
         queue.insert(tx, [new], now_ms=now_ms)
         data = orjson.dumps({"action": notice.action, "to": str(notice.to), "delivery": ids.public("dlv", delivery_id)})
         about = notice.about

@@ -219,6 +219,8 @@ def _view(row: DeliveryRow, info: contents.ContentInfo | None) -> DeliveryView:
         provider=row.provider or None,
         site=row.site_key,
         bounce_class=row.bounce_class or None,
+        tags=list(info.tags) if info else [],
+        metadata=info.metadata if info else {},
         reason=row.reason or "",
     )
 

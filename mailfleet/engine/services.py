@@ -185,7 +185,7 @@ class ManageService(Protocol):
         ...
 
     async def suppressions(self, actor: Actor, after: str | None, limit: int) -> SuppressionPage:
-        """Suppressed addresses in order of address."""
+        """Suppressed addresses in order of making."""
         ...
 
     async def suppress(self, actor: Actor, address: str, stream: str | None, reason: str) -> SuppressionView:

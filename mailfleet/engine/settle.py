@@ -184,7 +184,7 @@ class Settler:
                     ],
                 )
         if one.envelope is not None:
-            tx.run("UPDATE delivery SET envelope = ? WHERE id = ?", (one.envelope, claimed.id))
+            queue.set_envelope(tx, claimed.id, one.envelope)
         if one.notice is not None:
             self._notices.write(tx, one.notice, now_ms=now_ms)
 

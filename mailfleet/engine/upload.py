@@ -14,12 +14,12 @@ from mailfleet.base.errors import ConflictError, InputError, Problem
 from mailfleet.base.ids import IdGenerator
 from mailfleet.config.settings import Retry
 from mailfleet.engine.accept import check_same
+from mailfleet.engine.intake import Consignment
 from mailfleet.engine.requests import Actor, CampaignRequest, RecipientRow
 from mailfleet.engine.views import CampaignAccepted, CampaignView, ProblemView
 from mailfleet.mail.address import Address
 from mailfleet.mail.content import CompiledContent
 from mailfleet.policy.lifecycle import DeliveryState
-from mailfleet.policy.retry import expires_at_ms
 from mailfleet.store import access, campaigns, contents, queue, sites, suppressions, tenants
 from mailfleet.store.campaigns import Campaign
 from mailfleet.store.database import Database, Tx
@@ -91,6 +91,8 @@ def view_of(
         cancelled=count(DeliveryState.CANCELLED),
         pending=queued + leased,
         seconds=max(0.0, round((end_ms - start_ms) / 1000, 3)),
+        tags=list(info.tags) if info else [],
+        metadata=info.metadata if info else {},
         pause_reason=campaign.pause_reason,
     )
 
@@ -226,7 +228,6 @@ class Upload:
         opened = self._known
         if not self._started:
             self._start(tx)
-        now_ms = self._clock.now_ms()
         keys = [address.key for _, address in good]
         known = campaigns.known_addresses(tx, opened.campaign.id, keys)
         blocked = suppressions.matching(tx, opened.actor.tenant_id, opened.stream.name, keys)
@@ -239,8 +240,20 @@ class Upload:
                 fresh.append((row, address))
         places = sites.domains(tx, {address.domain for _, address in fresh})
         made = self._ids.take(len(fresh))
+        goods = Consignment.of(
+            opened.stream,
+            self._retry,
+            flow_id=opened.campaign.flow_id,
+            content_id=opened.content.id,
+            now_ms=self._clock.now_ms(),
+            time_scale=self._time_scale,
+            campaign_id=opened.campaign.id,
+            send_at_ms=opened.campaign.send_at_ms,
+        )
         rows = [
-            self._row(delivery_id, row, address, places[address.domain], blocked.get(address.key), now_ms)
+            goods.delivery(
+                delivery_id, address, places[address.domain], fields=self._fields(row), why=blocked.get(address.key)
+            )
             for delivery_id, (row, address) in zip(made, fresh, strict=True)
         ]
         queue.stage(tx, rows)
@@ -252,40 +265,11 @@ class Upload:
             self._first = self._first or made[0]
             self._last = made[-1]
 
-    def _row(
-        self,
-        delivery_id: int,
-        row: RecipientRow,
-        address: Address,
-        place: tuple[int, int],
-        why: suppressions.Suppression | None,
-        now_ms: int,
-    ) -> queue.NewDelivery:
-        opened = self._known
-        due_ms = max(now_ms, opened.campaign.send_at_ms or 0)
-        schedule = self._retry.bulk if opened.stream.kind == "bulk" else self._retry.transactional
-        wanted = {
-            name: value for name, value in row.fields.items() if name in opened.compiled.variables or name == "name"
-        }
-        return queue.NewDelivery(
-            id=delivery_id,
-            tenant_id=opened.actor.tenant_id,
-            flow_id=opened.campaign.flow_id,
-            campaign_id=opened.campaign.id,
-            content_id=opened.content.id,
-            priority=opened.stream.priority,
-            domain_id=place[0],
-            site_id=place[1],
-            state=DeliveryState.SUPPRESSED if why else DeliveryState.QUEUED,
-            due_ms=due_ms,
-            expires_ms=expires_at_ms(schedule, accepted_ms=due_ms, scale=self._time_scale),
-            accepted_ms=due_ms,
-            address=str(address),
-            address_key=address.key,
-            fields=orjson.dumps(wanted).decode() if wanted else None,
-            envelope=None,
-            reason=f"{why.reason}: {why.evidence}" if why else None,
-        )
+    def _fields(self, row: RecipientRow) -> str | None:
+        """What the template can use of a row, as it is stored."""
+        variables = self._known.compiled.variables
+        wanted = {name: value for name, value in row.fields.items() if name in variables or name == "name"}
+        return orjson.dumps(wanted).decode() if wanted else None
 
     def _seal(self, tx: Tx, sealed: Campaign) -> None:
         """The commit that decides: from here on the campaign leaves, whatever happens to this process."""

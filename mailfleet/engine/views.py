@@ -71,6 +71,8 @@ class CampaignView(_View):
     expired: int
     cancelled: int
     pending: int = Field(description="queued + leased.")
+    tags: list[str] = []
+    metadata: dict[str, str] = {}
     seconds: float = Field(description="From start (or send_at) to the last outcome, or to now.")
     pause_reason: str = ""
 
@@ -140,6 +142,8 @@ class DeliveryView(_View):
     provider: str | None
     site: str | None
     bounce_class: str | None
+    tags: list[str] = []
+    metadata: dict[str, str] = {}
     reason: str = Field("", description="The last outcome in words: the remote's own where there is one.")
 
 

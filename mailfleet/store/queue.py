@@ -247,6 +247,11 @@ def _take_late_deliveries(
     return events
 
 
+def set_envelope(tx: Tx, delivery_id: int, envelope: str) -> None:
+    """Replace what is stored of a delivery's envelope."""
+    tx.run("UPDATE delivery SET envelope = ? WHERE id = ?", (envelope, delivery_id))
+
+
 def leased_by(tx: Tx, lease_id: int, ids: Sequence[int]) -> list[Claimed]:
     """The rows among ``ids`` that are still under this lease: what a replayed journal may settle."""
     found: list[Claimed] = []

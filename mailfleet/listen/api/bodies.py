@@ -98,7 +98,7 @@ class _Content(_Body):
     headers: HeaderFields = Field({}, description="More header fields: name to value, or to a list of values.")
     attachments: list[AttachmentBody] = Field([], max_length=100)
     tags: Tags = []
-    metadata: Metadata = Field({}, description="Yours; comes back in events.")
+    metadata: Metadata = Field({}, description="Yours; comes back with each delivery.")
     send_at: Instant | None = Field(None, description="Not before this instant (RFC 3339 with an offset).")
 
     def shared(self) -> dict[str, Any]:
