@@ -36,6 +36,12 @@ _SELECT = (
     " FROM delivery d JOIN flow f ON f.id = d.flow_id AND f.state <> 1 JOIN stream s ON s.id = f.stream_id"
     " LEFT JOIN site t ON t.id = d.site_id"
 )
+# As ``policy.lifecycle.effective_state`` shows them: what is queued of a paused or cancelled flow is paused or cancelled.
+_SHOWN_AS = {
+    DeliveryState.QUEUED: "(d.state = 1 AND f.state NOT IN (3, 4))",
+    DeliveryState.PAUSED: "(d.state = 8 OR d.state = 1 AND f.state = 3)",
+    DeliveryState.CANCELLED: "(d.state = 6 OR d.state = 1 AND f.state = 4)",
+}
 
 
 def one(tx: Tx, tenant_id: int, delivery_id: int) -> DeliveryRow | None:
@@ -66,7 +72,7 @@ def page(
 ) -> list[DeliveryRow]:
     """Deliveries that match. ``campaign`` is (id, first delivery id, last delivery id): its rows lie in that range.
 
-    Within a campaign oldest first from ``after``; otherwise newest first from ``before``.
+    Within a campaign oldest first from ``after``; otherwise newest first from ``before``. ``state`` is the one shown.
     """
     wheres, params = ["d.tenant_id = :tenant_id"], dict[str, Any](tenant_id=tenant_id, limit=limit)
     if campaign is not None:
@@ -76,8 +82,7 @@ def page(
         wheres.append("d.id < :before")
         params["before"] = before
     if state is not None:
-        wheres.append("d.state = :state")
-        params["state"] = int(state)
+        wheres.append(_SHOWN_AS.get(state, f"d.state = {int(state)}"))
     if address_key is not None:
         wheres.append("d.address_key = :address_key")
         params["address_key"] = address_key

@@ -15,7 +15,7 @@ def test_a_stopped_process_is_replaced_and_its_deliveries_go_on(serve: Callable[
     os.kill(before, signal.SIGSTOP)
     delivery = server.message("ok.ann@gmail.com")
     wait_until(lambda: server.pids().get("deliver-0", before) != before)
-    assert server.wait_delivery(delivery)["state"] == "delivered"
+    assert server.wait_delivery(delivery)["delivery"]["state"] == "delivered"
     assert "role hangs" in server.log("supervisor")
     assert {name: pid for name, pid in server.pids().items() if name != "deliver-0"}.keys() >= {
         "front",

@@ -41,8 +41,8 @@ def new_campaign(campaign_id: int, flow_id: int, state: str = "loading", **value
 
 def running_campaign(tx: Tx, campaign_id: int, flow_id: int, ids: Sequence[int], *, weight: int = 1) -> Campaign:
     """A campaign that sends, whose deliveries have these ids (inserted by the caller)."""
-    made = new_campaign(
-        campaign_id, flow_id, "sending", first_delivery_id=min(ids), last_delivery_id=max(ids), rows=len(ids)
+    made = new_campaign(campaign_id, flow_id, "sending")._replace(
+        first_delivery_id=min(ids), last_delivery_id=max(ids), rows=len(ids)
     )
     campaigns.start_loading(tx, made, stream_id=2, priority=10, weight=weight)
     tenants.set_flow_state(tx, flow_id, FlowState.ACTIVE)
