@@ -11,6 +11,10 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
+log = structlog.get_logger()
+
 MAX_SEGMENT_BYTES = 4_000_000
 
 
@@ -43,12 +47,18 @@ class Journal:
         self._where: dict[int, _Segment] = {}
 
     def started(self, delivery_id: int) -> None:
-        """The message goes on the wire."""
+        """The message goes on the wire. Raises ``OSError`` when that cannot be written down: then it must not go."""
         self._write(delivery_id, f"S {delivery_id}\n")
 
     def accepted(self, delivery_id: int, reply: str) -> None:
-        """The remote said 2yz to the message. Called from where the bytes were read, before anything else."""
-        self._write(delivery_id, f"D {delivery_id} {reply.replace(chr(10), ' ')[:500]}\n")
+        """The remote said 2yz to the message. Called from where the bytes were read, before anything else.
+
+        Never raises: on a full disk the outcome is in memory still, and giving it up would send the message twice.
+        """
+        try:
+            self._write(delivery_id, f"D {delivery_id} {reply.replace(chr(10), ' ')[:500]}\n")
+        except OSError as error:
+            log.error("cannot write the journal", delivery=delivery_id, reason=error.strerror)
 
     def settled(self, delivery_ids: list[int]) -> None:
         """These are committed in the database and need no journal any more."""
@@ -104,13 +114,13 @@ def replay(folder: Path, slot: int, lease_id: int) -> Replay:
     segments = sorted(folder.glob(f"journal-{slot}-{lease_id}-*"), key=lambda path: int(path.name.rsplit("-", 1)[1]))
     for path in segments:
         for line in path.read_bytes().split(b"\n")[:-1]:  # what has no line end is torn
-            mark, _, rest = line.decode("utf-8", "replace").partition(" ")
-            number, _, reply = rest.partition(" ")
-            if not number.isdigit():
+            mark, _, rest = line.partition(b" ")
+            number, _, reply = rest.partition(b" ")
+            if not number.isdigit() or len(number) > 19:
                 continue
-            if mark == "D":
-                accepted[int(number)] = reply
+            if mark == b"D":
+                accepted[int(number)] = reply.decode("utf-8", "replace")
                 on_wire.discard(int(number))
-            elif mark == "S":
+            elif mark == b"S":
                 on_wire.add(int(number))
     return Replay(accepted, frozenset(on_wire), tuple(segments))
