@@ -356,7 +356,7 @@ class Server:
 
 
 def wait_until(
-    found: Callable[[], T], patience_s: float = PATIENCE_S, what: Callable[[], str] = lambda: "it did not happen"
+    found: Callable[[], T | None], patience_s: float = PATIENCE_S, what: Callable[[], str] = lambda: "it did not happen"
 ) -> T:
     """The first true value of ``found``. The bound is patience, not a promise of speed."""
     give_up_at = time.monotonic() + patience_s
