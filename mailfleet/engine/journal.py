@@ -116,7 +116,7 @@ def replay(folder: Path, slot: int, lease_id: int) -> Replay:
         for line in path.read_bytes().split(b"\n")[:-1]:  # what has no line end is torn
             mark, _, rest = line.partition(b" ")
             number, _, reply = rest.partition(b" ")
-            if not number.isdigit() or len(number) > 19:
+            if not number.isdigit() or len(number) > 19 or int(number) >> 63:
                 continue
             if mark == b"D":
                 accepted[int(number)] = reply.decode("utf-8", "replace")

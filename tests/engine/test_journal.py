@@ -58,7 +58,7 @@ def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
 def test_any_bytes_are_read_without_harm(tmp_path: Path, garbage: bytes) -> None:
     (tmp_path / "journal-0-1-1").write_bytes(garbage)
     found = replay(tmp_path, 0, 1)
-    assert all(0 <= number < 10**19 for number in {*found.accepted, *found.on_wire})
+    assert all(0 <= number < 1 << 63 for number in {*found.accepted, *found.on_wire})
 
 
 def test_segments_are_bounded_and_go_when_they_are_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
