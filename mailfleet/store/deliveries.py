@@ -108,11 +108,12 @@ def backlog(tx: Tx, tenant_id: int) -> list[BacklogRow]:
     """Every site with queued or leased deliveries of a tenant, by reason."""
     found: list[BacklogRow] = []
     for state in (DeliveryState.QUEUED, DeliveryState.LEASED):  # one at a time: each has its own partial index
+        # Counted by number, named afterwards: grouping a million rows by words costs six times as much.
         rows = tx.rows(
-            "SELECT coalesce(t.key, ''), coalesce(t.provider, ''), d.state, d.attempts > 0, coalesce(d.bounce_class, ''),"
-            " count(*), min(d.accepted_ms), min(d.due_ms)"
-            " FROM delivery d LEFT JOIN site t ON t.id = d.site_id"
-            f" WHERE d.state = {int(state)} AND d.tenant_id = ? GROUP BY 1, 2, 3, 4, 5",
+            "SELECT coalesce(t.key, ''), coalesce(t.provider, ''), g.state, g.tried, g.bounce_class, g.n, g.oldest, g.due"
+            " FROM (SELECT site_id, state, tried, coalesce(bounce_class, '') AS bounce_class, count(*) AS n,"
+            f" min(accepted_ms) AS oldest, min(due_ms) AS due FROM delivery WHERE state = {int(state)} AND tenant_id = ?"
+            " GROUP BY site_id, tried, 4) AS g LEFT JOIN site t ON t.id = g.site_id",
             (tenant_id,),
         )
         found += [BacklogRow(*row) for row in rows]
@@ -134,10 +135,11 @@ class ReportRow(NamedTuple):
 def report(tx: Tx, campaign: tuple[int, int, int]) -> list[ReportRow]:
     """A campaign, (id, first delivery id, last delivery id), by provider, state and bounce class: one walk over its rows."""
     rows = tx.rows(
-        "SELECT coalesce(t.provider, ''), coalesce(t.kind IN ('mx', 'implicit'), 0), d.state, coalesce(d.bounce_class, ''),"
-        " count(*), min(d.address), coalesce(d.reason, '')"
-        " FROM delivery d LEFT JOIN site t ON t.id = d.site_id"
-        " WHERE d.id BETWEEN ? AND ? AND d.campaign_id = ? GROUP BY 1, 2, 3, 4",
+        "SELECT coalesce(t.provider, ''), coalesce(t.kind IN ('mx', 'implicit'), 0), g.state, g.bounce_class, sum(g.n),"
+        " min(g.address), coalesce(g.reason, '')"
+        " FROM (SELECT site_id, state, coalesce(bounce_class, '') AS bounce_class, count(*) AS n, min(address) AS address,"
+        " reason FROM delivery WHERE id BETWEEN ? AND ? AND campaign_id = ? GROUP BY site_id, state, 3) AS g"
+        " LEFT JOIN site t ON t.id = g.site_id GROUP BY 1, 2, 3, 4",
         (campaign[1], campaign[2], campaign[0]),
     )
     return [ReportRow(*row) for row in rows]
