@@ -7,8 +7,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import orjson
-
 from mailfleet.base import ids
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError, ConflictError, InputError
@@ -16,7 +14,7 @@ from mailfleet.base.ids import IdGenerator
 from mailfleet.config.settings import Retry
 from mailfleet.engine.catalog import Catalog, Identity
 from mailfleet.engine.envelope import Envelope
-from mailfleet.engine.intake import Consignment, content_source
+from mailfleet.engine.intake import Consignment, content_source, stored_fields
 from mailfleet.engine.render import message_id_of
 from mailfleet.engine.requests import Actor, EnvelopeRecipient, MessageRequest, SubmittedMessage
 from mailfleet.engine.views import MessageAccepted, RecipientRef
@@ -107,7 +105,7 @@ class Acceptor:
                 where="to",
                 mend=f"at most {self._max_recipients}; larger lists are campaigns",
             )
-        fields = orjson.dumps(dict(request.fields)).decode() if request.fields is not None else None
+        fields = stored_fields(dict(request.fields)) if request.fields is not None else None
         key = (request.idempotency_key, digest) if request.idempotency_key else None
         stream = request.stream or actor.stream
         return await self._commit(actor, _Parcel(content, targets, stream, fields, request.send_at_ms, key))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import orjson
+
+from mailfleet.base.errors import InputError
 from mailfleet.config.settings import Retry
 from mailfleet.engine.requests import CampaignRequest, MessageRequest
 from mailfleet.mail.address import Address
@@ -31,6 +35,14 @@ def content_source(
         to=to,
         cc=cc,
     )
+
+
+def stored_fields(fields: Mapping[str, object]) -> str:
+    """A recipient's fields as they are stored. Raises ``InputError`` for what JSON has no place for."""
+    try:
+        return orjson.dumps(fields).decode()
+    except TypeError as error:  # a number beyond 64 bits, mostly
+        raise InputError(f"the value cannot be kept: {error}", where="fields", mend="write it as text") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from mailfleet.engine.render import Prepared, Renderer
 from mailfleet.engine.settle import Attempt, Settler
 from mailfleet.net.smtp_client import SmtpConnection
 from mailfleet.policy.outcome import Action, Failure, Outcome, Phase
+from mailfleet.smtp.reply import Reply
 from mailfleet.smtp.transaction import TransactionResult
 from mailfleet.store.queue import Claimed
 from mailfleet.store.sites import Site
@@ -72,6 +73,7 @@ class Lane:
         self._good = 0
         self._cooldown_until_s = 0.0
         self._failures = 0
+        self._taken: dict[int, Reply] = {}  # 250s that were read and are not judged yet
         self._stopping = False
 
     @property
@@ -111,6 +113,12 @@ class Lane:
         if self._workers:
             await asyncio.wait(self._workers)
 
+    async def abandon(self) -> None:
+        """Drop the attempts under way, so that none of them reads a 250 that nobody would settle."""
+        for worker in self._workers:
+            worker.cancel()
+        await self.drained()
+
     def _staff(self) -> None:
         """Start workers for what waits, as many as are allowed."""
         while self._active < self.allowed and self._waiting < len(self._heap) and not self._stopping:
@@ -145,10 +153,7 @@ class Lane:
                     connection, sent = await self._deliver(item, connection, sent)
                 except Exception:
                     # The attempt of this delivery crashed on a bug; it is told, deferred, and the worker dies of it.
-                    crashed = Outcome(
-                        Phase.MESSAGE, failure=Failure.INTERNAL, detail="the attempt crashed: see the log"
-                    )
-                    await self._settle(Attempt(item[2], crashed, self.site.provider))
+                    await self._settle(Attempt(item[2], self._after_crash(item[2]), self.site.provider))
                     raise
                 waiting, self._waiting = True, self._waiting + 1
         finally:
@@ -158,6 +163,13 @@ class Lane:
             self._staff()  # the last to go must not leave anything behind
             if connection is not None:
                 await connection.quit()
+
+    def _after_crash(self, claimed: Claimed) -> Outcome:
+        """What is known of an attempt that crashed. A 250 that was read stands, or the message would go twice."""
+        reply = self._taken.pop(claimed.id, None)
+        if reply is not None:
+            return Outcome(Phase.MESSAGE, reply=reply)
+        return Outcome(Phase.MESSAGE, failure=Failure.INTERNAL, detail="the attempt crashed: see the log")
 
     def _take(self) -> tuple[int, int, Claimed, int] | None:
         if not self._heap or self._active > self.allowed:
@@ -186,9 +198,8 @@ class Lane:
         self, item: tuple[int, int, Claimed, int], connection: SmtpConnection | None, sent: int
     ) -> tuple[SmtpConnection | None, int]:
         """One attempt at one delivery; returns the connection to go on with and how many messages it carried."""
-        priority, order, claimed, fresh_tries = item
+        claimed = item[2]
         started_s = self._edges.clock.monotonic_s()
-        now_ms = self._edges.clock.now_ms()
         unreachable = site_failure(self.site)
         if unreachable is not None:
             await self._settle(Attempt(claimed, unreachable, self.site.provider))
@@ -203,6 +214,17 @@ class Lane:
                 return None, 0
             sent = 0
             self._failures = 0
+        try:
+            return await self._attempt(item, connection, sent, started_s)
+        except BaseException:
+            connection.abort()  # the worker may not know of it yet
+            raise
+
+    async def _attempt(
+        self, item: tuple[int, int, Claimed, int], connection: SmtpConnection, sent: int, started_s: float
+    ) -> tuple[SmtpConnection | None, int]:
+        priority, order, claimed, fresh_tries = item
+        now_ms = self._edges.clock.now_ms()
         prepared = await self._edges.renderer.prepare(claimed)
         try:
             transaction = self._edges.renderer.transaction(prepared, connection.extensions, now_ms=now_ms)
@@ -211,16 +233,20 @@ class Lane:
             await self._settle(Attempt(claimed, failed, self.site.provider))
             return connection, sent
         self._edges.journal.started(claimed.id)
-        result = await connection.send(
-            transaction, lambda _, reply: self._edges.journal.accepted(claimed.id, str(reply))
-        )
+        result = await connection.send(transaction, lambda _, reply: self._accepted(claimed, reply))
         if self._was_hung_up(result, sent) and fresh_tries < MAX_FRESH_TRIES:
             # Closing between messages is a host's right and no refusal of this one: again on a new connection.
             heapq.heappush(self._heap, (priority, order, claimed, fresh_tries + 1))
             connection.abort()
             return None, 0
         await self._judged(prepared, result, connection, started_s, first=sent == 0)
+        self._taken.pop(claimed.id, None)
         return connection, sent + 1
+
+    def _accepted(self, claimed: Claimed, reply: Reply) -> None:
+        """The remote took it: on record before anything else can happen."""
+        self._taken[claimed.id] = reply
+        self._edges.journal.accepted(claimed.id, str(reply))
 
     @staticmethod
     def _was_hung_up(result: TransactionResult, sent: int) -> bool:

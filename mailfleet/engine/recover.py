@@ -1,4 +1,4 @@
-"""After a crash: what an earlier run of a delivery process left under lease is settled from its journal, the rest released."""
+"""After a crash or a hasty stop: what a delivery process left under lease is settled from its journal, the rest released."""
 
 from __future__ import annotations
 
@@ -84,6 +84,10 @@ async def recover_lease(database: Database, folder: Path, slot: int, lease_id: i
         path.unlink(missing_ok=True)
     if settled or released:
         log.warning(
-            "recovered after a crash", slot=slot, delivered=settled, released=released, on_wire=len(left.on_wire)
+            "recovered what was left under lease",
+            slot=slot,
+            delivered=settled,
+            released=released,
+            on_wire=len(left.on_wire),
         )
     return settled + released

@@ -91,7 +91,7 @@ class Scheduler:
                 pass
 
     async def stop(self, grace_s: float) -> None:
-        """Claim no more, hand back what was not tried, let attempts under way end within ``grace_s``."""
+        """Claim no more, hand back what was not tried, let attempts under way end within ``grace_s``, then drop them."""
         self._stopping = True
         self._edges.hungry.set()
         left = [claimed for lane in self._lanes.values() for claimed in lane.stop()]
@@ -105,7 +105,9 @@ class Scheduler:
                     await lane.drained()
                 await self._settler.drained()
         except TimeoutError:
-            log.warning("stopped with attempts under way; their leases are released at the next start")
+            log.warning("stopped with attempts under way")
+            for lane in self._lanes.values():
+                await lane.abandon()
 
     async def _scan(self) -> None:
         found = await self._database.read(queue.backlog)

@@ -105,7 +105,13 @@ class Settler:
             orjson.dumps(event).decode(),
         )
         suppression = suppression_after(verdict, attempt.outcome, flow.stream if flow else "")
-        notice, envelope = await self._owed(attempt, state, decision, flow)
+        try:
+            notice, envelope = await self._owed(attempt, state, decision, flow)
+        except (
+            Exception
+        ):  # a notification that cannot be made must not cost the outcome: a 250 lost is a message sent twice
+            log.exception("the notification cannot be made", delivery=claimed.id)
+            notice = envelope = None
         self.put(Settled(settlement, suppression, notice, envelope))
         return verdict
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import orjson
+from typing import NamedTuple
 
 from mailfleet.base import ids
 from mailfleet.base.clock import Clock, rfc3339
@@ -14,7 +13,7 @@ from mailfleet.base.errors import ConflictError, InputError, Problem
 from mailfleet.base.ids import IdGenerator
 from mailfleet.config.settings import Retry
 from mailfleet.engine.accept import check_same
-from mailfleet.engine.intake import Consignment
+from mailfleet.engine.intake import Consignment, stored_fields
 from mailfleet.engine.requests import Actor, CampaignRequest, RecipientRow
 from mailfleet.engine.views import CampaignAccepted, CampaignView, ProblemView
 from mailfleet.mail.address import Address
@@ -43,6 +42,14 @@ class Opened:
     campaign: Campaign
     previews: int
     digest: bytes
+
+
+class _Ready(NamedTuple):
+    """A row that can be staged; ``fields`` as stored."""
+
+    row: RecipientRow
+    address: Address
+    fields: str | None
 
 
 def bare_variables(request: CampaignRequest) -> frozenset[str]:
@@ -127,11 +134,9 @@ class Upload:
         self._rows += len(rows) + len(problems)
         for problem in problems:
             self._refuse(problem)
-        good = [(row, Address.parse(row.address)) for row in rows if self._fits(row)]
+        good = [ready for row in rows if (ready := self._ready(row)) is not None]
         if not good:
             return
-        if len(self._previews) < self._opened.previews:
-            self._preview(good)
         await self._database.write(lambda tx: self._stage(tx, good))
 
     async def seal(self) -> CampaignAccepted:
@@ -186,34 +191,41 @@ class Upload:
         if len(self._problems) < MAX_PROBLEMS:
             self._problems.append(problem)
 
-    def _fits(self, row: RecipientRow) -> bool:
-        """Whether the templates can be filled for this row; an undefined variable is found here, not at delivery."""
+    def _ready(self, row: RecipientRow) -> _Ready | None:
+        """The row as it can be staged, or None when it was refused: a template that it cannot fill is found here, not at delivery."""
         compiled = self._known.compiled
-        missing = compiled.check(row.fields)
-        if missing:
-            names = ", ".join(missing)
-            what = f"the template uses {names}, which this row does not have"
-            mend = "add the column or write a default: {{ " + missing[0] + " | default('...') }}"
-            self._refuse(Problem(row.line, "undefined-variable", what, mend, names, row.address))
-            return False
+        try:
+            missing = compiled.check(row.fields)
+            if missing:
+                names = ", ".join(missing)
+                what = f"the template uses {names}, which this row does not have"
+                mend = "add the column or write a default: {{ " + missing[0] + " | default('...') }}"
+                self._refuse(Problem(row.line, "undefined-variable", what, mend, names, row.address))
+                return None
+            ready = _Ready(row, Address.parse(row.address), self._fields(row))
+            if len(self._previews) < self._known.previews:
+                self._preview(ready)
+        except InputError as error:
+            what = f"{error.where}: {error.what}" if error.where else error.what
+            self._refuse(Problem(row.line, "template", what, error.mend, value=row.address))
+            return None
         for name in self._bare:
             if row.fields.get(name) == "":
                 lines = self._empty.setdefault(name, [])
                 if len(lines) < MAX_PROBLEMS:
                     lines.append(row.line)
-        return True
+        return ready
 
-    def _preview(self, good: Sequence[tuple[RecipientRow, Address]]) -> None:
-        opened = self._known
-        for row, address in good[: opened.previews - len(self._previews)]:
-            filled = opened.compiled.fill(
-                row.fields,
-                recipient=address,
-                display_name=str(row.fields.get("name") or ""),
-                message_id=f"<preview-{row.line}@{opened.content.info.from_domain}>",
-                date_ms=self._clock.now_ms(),
-            )
-            self._previews.append((filled.header + b"\r\n" + filled.body).decode("utf-8", "replace"))
+    def _preview(self, ready: _Ready) -> None:
+        opened, row = self._known, ready.row
+        filled = opened.compiled.fill(
+            row.fields,
+            recipient=ready.address,
+            display_name=str(row.fields.get("name") or ""),
+            message_id=f"<preview-{row.line}@{opened.content.info.from_domain}>",
+            date_ms=self._clock.now_ms(),
+        )
+        self._previews.append((filled.header + b"\r\n" + filled.body).decode("utf-8", "replace"))
 
     def _start(self, tx: Tx) -> None:
         opened = self._known
@@ -224,21 +236,21 @@ class Upload:
             tx, opened.campaign, stream_id=stream.id, priority=stream.priority, weight=stream.weight
         )
 
-    def _stage(self, tx: Tx, good: Sequence[tuple[RecipientRow, Address]]) -> None:
+    def _stage(self, tx: Tx, good: Sequence[_Ready]) -> None:
         opened = self._known
         if not self._started:
             self._start(tx)
-        keys = [address.key for _, address in good]
+        keys = [one.address.key for one in good]
         known = campaigns.known_addresses(tx, opened.campaign.id, keys)
         blocked = suppressions.matching(tx, opened.actor.tenant_id, opened.stream.name, keys)
         fresh, duplicates = [], 0
-        for row, address in good:
-            if address.key in known:
+        for one in good:
+            if one.address.key in known:
                 duplicates += 1
             else:
-                known.add(address.key)
-                fresh.append((row, address))
-        places = sites.domains(tx, {address.domain for _, address in fresh})
+                known.add(one.address.key)
+                fresh.append(one)
+        places = sites.domains(tx, {one.address.domain for one in fresh})
         made = self._ids.take(len(fresh))
         goods = Consignment.of(
             opened.stream,
@@ -252,15 +264,19 @@ class Upload:
         )
         rows = [
             goods.delivery(
-                delivery_id, address, places[address.domain], fields=self._fields(row), why=blocked.get(address.key)
+                delivery_id,
+                one.address,
+                places[one.address.domain],
+                fields=one.fields,
+                why=blocked.get(one.address.key),
             )
-            for delivery_id, (row, address) in zip(made, fresh, strict=True)
+            for delivery_id, one in zip(made, fresh, strict=True)
         ]
         queue.stage(tx, rows)
         # Only now, when nothing can fail any more, the counts move: a job that is run again starts from the same ones.
         self._started = True
         self._duplicates += duplicates
-        self._suppressed += sum(1 for _, address in fresh if address.key in blocked)
+        self._suppressed += sum(1 for one in fresh if one.address.key in blocked)
         if made:
             self._first = self._first or made[0]
             self._last = made[-1]
@@ -269,7 +285,7 @@ class Upload:
         """What the template can use of a row, as it is stored."""
         variables = self._known.compiled.variables
         wanted = {name: value for name, value in row.fields.items() if name in variables or name == "name"}
-        return orjson.dumps(wanted).decode() if wanted else None
+        return stored_fields(wanted) if wanted else None
 
     def _seal(self, tx: Tx, sealed: Campaign) -> None:
         """The commit that decides: from here on the campaign leaves, whatever happens to this process."""
