@@ -122,7 +122,7 @@ class Campaigns:
         return await self._move(actor, campaign, "paused", EventKind.CAMPAIGN_PAUSED, ("sending", "scheduled"), reason)
 
     async def resume(self, actor: Actor, campaign: str) -> CampaignView:
-        """Go on."""
+        """Go on, or wait for the time to send again where that is still ahead."""
         return await self._move(actor, campaign, "sending", EventKind.CAMPAIGN_RESUMED, ("paused",), "")
 
     async def cancel(self, actor: Actor, campaign: str) -> CampaignView:
@@ -137,15 +137,16 @@ class Campaigns:
         self, actor: Actor, campaign: str, state: str, kind: EventKind, allowed: Sequence[str], reason: str
     ) -> CampaignView:
         def change(tx: Tx) -> CampaignView:
-            found = _known(tx, actor, campaign)
-            if found.state != state:
+            found, now_ms = _known(tx, actor, campaign), self._clock.now_ms()
+            target = "scheduled" if state == "sending" and (found.send_at_ms or 0) > now_ms else state
+            if found.state != target:
                 if found.state not in allowed:
                     raise ConflictError(
                         f"the campaign is {found.state}",
                         where=campaign,
                         mend=f"only a campaign that is {' or '.join(allowed)} can be",
                     )
-                campaigns.move(tx, found, state, kind, now_ms=self._clock.now_ms(), reason=reason)
+                campaigns.move(tx, found, target, kind, now_ms=now_ms, reason=reason)
             return self._view(tx, _known(tx, actor, campaign))
 
         return await self._database.write(change)

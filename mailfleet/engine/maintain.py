@@ -10,7 +10,6 @@ import structlog
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.engine.recover import recover_lease, slot_lock
-from mailfleet.policy.lifecycle import EventKind
 from mailfleet.store import access, campaigns, queue
 from mailfleet.store.database import Database, Tx
 
@@ -70,14 +69,12 @@ class Maintainer:
             )
 
     async def start_scheduled(self) -> None:
-        """Say that a campaign has started when its time has come; its deliveries are due by themselves."""
+        """Say that a campaign has started when its time has come, if no claim has; its deliveries are due by themselves."""
         now_ms = self._clock.now_ms()
         for campaign in await self._database.read(lambda tx: campaigns.in_state(tx, "scheduled")):
             if (campaign.send_at_ms or 0) <= now_ms:
                 await self._database.write(
-                    lambda tx, one=campaign: campaigns.move(  # type: ignore[misc]
-                        tx, one, "sending", EventKind.CAMPAIGN_STARTED, now_ms=now_ms
-                    )
+                    lambda tx, one=campaign.id: campaigns.start_scheduled(tx, one, now_ms=now_ms)  # type: ignore[misc]
                 )
 
     async def reap_leases(self) -> None:

@@ -169,6 +169,15 @@ def move(tx: Tx, campaign: Campaign, state: str, kind: str, *, now_ms: int, reas
     append(tx, [EventRow(now_ms, campaign.tenant_id, kind, campaign.id, 0, data)])
 
 
+def start_scheduled(tx: Tx, campaign_id: int, *, now_ms: int) -> None:
+    """Say that a campaign has started, if that is still to be said: it may have been steered or have started meanwhile."""
+    tenant_id = tx.value(
+        "UPDATE campaign SET state = 'sending' WHERE id = ? AND state = 'scheduled' RETURNING tenant_id", (campaign_id,)
+    )
+    if tenant_id is not None:
+        append(tx, [EventRow(now_ms, tenant_id, EventKind.CAMPAIGN_STARTED, campaign_id, 0, None)])
+
+
 def finish_where_done(tx: Tx, campaign_ids: Sequence[int], *, now_ms: int) -> list[int]:
     """Finish those of the campaigns that have nothing queued or leased any more."""
     finished = []

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import orjson
 
 from mailfleet.policy.lifecycle import DeliveryState, EventKind, FlowState, move
+from mailfleet.store import campaigns
 from mailfleet.store.database import Row, Tx
 from mailfleet.store.events import EventRow, append
 
@@ -170,6 +171,8 @@ def claim(tx: Tx, backlog: Backlog, *, limit: int, now_ms: int, lease_id: int) -
     place = (backlog.site_id, backlog.priority, backlog.flow_id, backlog.tried)
     rows = tx.rows(_CLAIM, (lease_id, *place, now_ms, limit))
     claimed = [Claimed(*row) for row in rows]
+    if claimed and claimed[0].campaign_id:  # a flow has one campaign, or none
+        campaigns.start_scheduled(tx, claimed[0].campaign_id, now_ms=now_ms)
     deltas: Counter[tuple[int, int]] = Counter()
     for one in claimed:
         deltas[one.campaign_id, DeliveryState.QUEUED] -= 1

@@ -29,6 +29,8 @@ def test_a_campaign_starts_at_its_time(sandbox: Server) -> None:
     assert (view["state"], view["delivered"]) == ("finished", 50)
     delivered = sandbox.events(campaign=name, kind="delivered")
     assert all(moment(event["at"]) >= moment(when) for event in early + delivered)
+    kinds = [event["kind"] for event in sandbox.events(campaign=name)]
+    assert kinds.index("campaign_started") < kinds.index("delivered")
     assert [event["kind"] for event in sandbox.events(campaign=name) if event["delivery"] is None] == [
         "campaign_created",
         "campaign_started",
@@ -36,6 +38,17 @@ def test_a_campaign_starts_at_its_time(sandbox: Server) -> None:
     ]
     assert view["seconds"] < 60
     assert all(message.at_ms / 1000 >= moment(when) for message in sandbox.inbox() if "-at" in message.recipient)
+
+
+def test_a_pause_before_its_time_ends_in_waiting_again(sandbox: Server) -> None:
+    when = after(4)
+    name = sandbox.campaign(["ok-paused@gmail.com"], send_at=when)["campaign"]
+    assert sandbox.post(f"/v1/campaigns/{name}/pause")["state"] == "paused"
+    assert sandbox.post(f"/v1/campaigns/{name}/resume")["state"] == "scheduled"
+    assert sandbox.wait_campaign(name)["delivered"] == 1
+    (delivered,) = sandbox.events(campaign=name, kind="delivered")
+    assert moment(delivered["at"]) >= moment(when)
+    assert len(sandbox.events(campaign=name, kind="campaign_started")) == 1
 
 
 def test_a_message_waits_for_its_time(sandbox: Server) -> None:
