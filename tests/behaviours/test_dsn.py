@@ -15,7 +15,18 @@ from tests.behaviours.peer import EXTENSIONS, Peer
 from tests.behaviours.server import wait_until
 from tests.peers.servers import MailServer
 
-SETTINGS = {"delivery": {"time_scale": 14400}}  # four hours are a second, two days twelve
+# Four hours are a second, a day is six
+SETTINGS = {
+    "delivery": {"time_scale": 14400},
+    "retry": {
+        "transactional": {
+            "first_delay_s": 60,
+            "max_delay_s": 3600,
+            "expire_after_s": 86400,
+            "delay_dsn_after_s": 14400,
+        }
+    },
+}
 DOMAINS = (f"site{number}.test" for number in count())
 ME = "me@shop.test"
 LETTER = (

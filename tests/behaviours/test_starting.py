@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
-
-import pytest
 
 from tests.behaviours.server import Server, free_port
 
 
-def ends_with_words(server: Server, patience_s: float = 60) -> str:
-    """Start a server that cannot; what it said. A traceback is no words."""
-    process = server.launch()
-    assert process.wait(patience_s) not in (0, None)
+def ends_with_words(server: Server) -> str:
+    """Start a server that cannot; what it said."""
+    server.launch()
+    return words_at_the_end(server)
+
+
+def words_at_the_end(server: Server) -> str:
+    """What a server said that could not start. A traceback is no words."""
+    assert server.process is not None
+    assert server.process.wait(60) not in (0, None)
     said = (server.folder / "output").read_text()
     assert "Traceback" not in said
     return said
@@ -53,29 +58,25 @@ PORTS = {
     "submission.listen": "127.0.0.1:{}",
     "submission.tls_listen": "127.0.0.1:{}",
     "sandbox.dns_port": "{}",
+    "sandbox.smtp_port": "{}",
 }
 
 
-@pytest.mark.parametrize("setting", PORTS)
-def test_a_port_in_use_is_named_with_its_setting(serve: Callable[..., Server], setting: str) -> None:
-    section, key = setting.split(".")
-    with socket.socket() as taken, socket.socket(type=socket.SOCK_DGRAM) as taken_udp:
-        port = free_port()
-        taken.bind(("127.0.0.1", port))
-        taken_udp.bind(("127.0.0.1", port))
-        taken.listen()
-        server = serve({section: {key: PORTS[setting].format(port)}})
-        said = ends_with_words(server)
-        assert setting in said, said
-        assert str(port) in said
-    server.start()  # free again: the same folder serves
-
-
-def test_the_providers_port_in_use_is_named_with_its_setting(serve: Callable[..., Server]) -> None:
-    server = serve()
-    with socket.socket() as taken:
-        taken.bind((f"{server.block}.2", server.setting("sandbox", "smtp_port")))
-        taken.listen()
-        said = ends_with_words(server)
-        assert "sandbox.smtp_port" in said, said
-        assert str(server.setting("sandbox", "smtp_port")) in said
+def test_a_port_in_use_is_named_with_its_setting(serve: Callable[..., Server]) -> None:
+    with contextlib.ExitStack() as taken:
+        servers = {}
+        for setting, form in PORTS.items():
+            section, key = setting.split(".")
+            port = free_port()
+            server = servers[setting] = serve({section: {key: form.format(port)}}, folder=setting)
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                holder = taken.enter_context(socket.socket(type=kind))
+                holder.bind((f"{server.block}.2" if key == "smtp_port" else "127.0.0.1", port))
+                if kind == socket.SOCK_STREAM:
+                    holder.listen()
+            server.launch()
+        for setting, server in servers.items():
+            said = words_at_the_end(server)
+            assert setting in said, said
+            assert str(server.setting(*setting.split("."))).rpartition(":")[2] in said
+    servers["submission.listen"].start()  # free again: the same folder serves

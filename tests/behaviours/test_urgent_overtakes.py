@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+
+import pytest
 
 from tests.behaviours.server import Server, wait_until
 
-RECIPIENTS = 2500
+RECIPIENTS = 2000
 
 
-def test_urgent_mail_overtakes_bulk(serve: Callable[..., Server]) -> None:
-    server = serve({"delivery": {"connections_per_site": 1}}).start()
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("urgent"), {"delivery": {"connections_per_site": 1}}) as started:
+        yield started
+
+
+def test_urgent_mail_overtakes_bulk(server: Server) -> None:
     bulk = server.campaign([f"ok{number}@gmail.com" for number in range(RECIPIENTS)])["campaign"]
     wait_until(lambda: server.get(f"/v1/campaigns/{bulk}")["delivered"] >= 50)
     urgent = server.message("ok-reset@gmail.com", subject="Reset your password")
@@ -27,9 +34,8 @@ def test_urgent_mail_overtakes_bulk(serve: Callable[..., Server]) -> None:
     assert behind > RECIPIENTS / 4
 
 
-def test_a_campaign_does_not_wait_for_a_larger_one(serve: Callable[..., Server]) -> None:
-    server = serve({"delivery": {"connections_per_site": 1}}).start()
-    large = server.campaign([f"ok{number}@gmail.com" for number in range(RECIPIENTS)])["campaign"]
+def test_a_campaign_does_not_wait_for_a_larger_one(server: Server) -> None:
+    large = server.campaign([f"ok-large{number}@gmail.com" for number in range(RECIPIENTS)])["campaign"]
     wait_until(lambda: server.get(f"/v1/campaigns/{large}")["delivered"] >= 50)
     small = server.campaign([f"ok-small{number}@gmail.com" for number in range(20)])["campaign"]
     assert server.wait_campaign(small)["delivered"] == 20
