@@ -99,8 +99,13 @@ class Manager:
 
     async def remove_domain(self, actor: Actor, name: str) -> None:
         """Forget a domain and its keys; what is queued for it then leaves unsigned. Raises ``NotFoundError``."""
-        await self._database.write(lambda tx: sending.remove(tx, _own_domain(tx, actor, name).id))
-        self._catalog.forget_identity(domain_to_ascii(name))
+
+        def remove(tx: Tx) -> str:
+            found = _own_domain(tx, actor, name)
+            sending.remove(tx, found.id)
+            return found.name
+
+        self._catalog.forget_identity(await self._database.write(remove))
 
     async def _new_key(self, domain: sending.SendingDomain, selector: str, algorithm: str) -> sending.DkimKey:
         key = await asyncio.to_thread(SigningKey.generate, algorithm)  # up to seconds of arithmetic
@@ -218,7 +223,12 @@ class Manager:
             )
         secret = "mf_" + base64.b32encode(secrets.token_bytes(25)).decode().lower()
         stored = access.Token(
-            self._ids.next(), actor.tenant_id, name, secret_hash(secret), tuple(scopes), self._clock.now_ms()
+            self._ids.next(),
+            actor.tenant_id,
+            name,
+            secret_hash(secret),
+            tuple(dict.fromkeys(scopes)),
+            self._clock.now_ms(),
         )
         await self._database.write(lambda tx: access.add_token(tx, stored))
         return _token_view(stored, secret)
@@ -248,7 +258,7 @@ class Manager:
 
     async def suppressions(self, actor: Actor, after: str | None, limit: int) -> SuppressionPage:
         """In order of making; ``after`` is the ``next`` of the page before."""
-        if after and not after.isdigit():
+        if after and not (after.isascii() and after.isdigit() and len(after) <= 19 and int(after) < 1 << 63):
             raise InputError("that is not a cursor", where="after", mend="pass the next of the page before as it is")
         found = await self._database.read(
             lambda tx: suppressions.page(tx, actor.tenant_id, after=int(after or 0), limit=limit)

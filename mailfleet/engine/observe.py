@@ -184,13 +184,15 @@ def _rows_of(tx: Tx, tenant_id: int, what: str) -> Sequence[DeliveryRow]:
 
 
 def _by_message_id(tx: Tx, tenant_id: int, message_id: str) -> Sequence[DeliveryRow]:
-    """Campaign copies carry their delivery id in the Message-ID; single messages are looked up."""
-    head = message_id[1:-1].partition("@")[0]
-    if head.startswith("dlv_"):
-        row = deliveries.one(tx, tenant_id, ids.from_public("dlv", head))
-        return [row] if row else []
+    """Single messages are stored under theirs; campaign copies carry their delivery id in it."""
     content_id = contents.by_message_id(tx, tenant_id, message_id)
-    return deliveries.of_content(tx, tenant_id, content_id, MAX_STORIES) if content_id else []
+    if content_id:
+        return deliveries.of_content(tx, tenant_id, content_id, MAX_STORIES)
+    try:
+        row = deliveries.one(tx, tenant_id, ids.from_public("dlv", message_id[1:-1].partition("@")[0]))
+    except InputError:  # somebody else's Message-ID
+        return []
+    return [row] if row and row.campaign_id else []
 
 
 def _views(tx: Tx, rows: Sequence[DeliveryRow]) -> list[DeliveryView]:

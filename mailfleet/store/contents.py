@@ -37,9 +37,10 @@ class Content(NamedTuple):
 
 def put(tx: Tx, content: Content, *, now_ms: int) -> None:
     """Store a content."""
+    info = content.info
     tx.run(
-        "INSERT INTO content (id, tenant_id, kind, body, info, created_ms) VALUES (?, ?, ?, ?, ?, ?)",
-        (content.id, content.tenant_id, content.kind, content.body, content.info.model_dump_json(), now_ms),
+        "INSERT INTO content (id, tenant_id, kind, message_id, body, info, created_ms) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (content.id, content.tenant_id, content.kind, info.message_id, content.body, info.model_dump_json(), now_ms),
     )
 
 
@@ -60,7 +61,7 @@ def info(tx: Tx, content_id: int) -> ContentInfo | None:
 def by_message_id(tx: Tx, tenant_id: int, message_id: str) -> int | None:
     """The content of a single message by its Message-ID (angle brackets included)."""
     found = tx.value(
-        "SELECT id FROM content WHERE tenant_id = ? AND json_extract(info, '$.message_id') = ? ORDER BY id DESC LIMIT 1",
-        (tenant_id, message_id),
+        "SELECT id FROM content WHERE message_id = ? AND message_id <> '' AND tenant_id = ? ORDER BY id DESC LIMIT 1",
+        (message_id, tenant_id),
     )
     return None if found is None else int(found)

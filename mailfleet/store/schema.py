@@ -15,6 +15,7 @@ _BIG = BigInteger().with_variant(Integer, "sqlite")
 _QUEUED = text("state = 1")
 _LEASED = text("state = 2")
 _WATCHED = text("next_locate_ms > 0")
+_NAMED = text("message_id <> ''")
 
 
 def _id(*, counted: bool = False) -> Column[int]:
@@ -61,9 +62,11 @@ content = Table(
     _id(),
     _int("tenant_id"),
     _text("kind"),  # compiled | raw
+    _text("message_id", ""),  # of a single message; a campaign's copies each have their own
     Column("body", LargeBinary, nullable=False),
     _text("info"),  # JSON: sender, from_domain, subject, message_id, tags, metadata
     _int("created_ms"),
+    Index("content_message_id", "message_id", sqlite_where=_NAMED, postgresql_where=_NAMED),
 )
 
 campaign = Table(

@@ -94,7 +94,7 @@ class Plant:
     def __post_init__(self) -> None:
         self.clock = FakeClock()
         self.box = SecretBox(bytes(range(32)))
-        self.ids = IdGenerator(9)
+        self.ids = IdGenerator(9, self.clock.now_ms)
         self.full = ""  # set to have nothing taken
         screen = Screen(lambda: self.full)
         self.catalog = Catalog(self.database, self.box, self.clock)

@@ -40,11 +40,21 @@ def upgrade() -> None:
         sa.Column("id", BIG, autoincrement=False, nullable=False),
         sa.Column("tenant_id", BIG, nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("message_id", sa.Text(), server_default=sa.text("('')"), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("info", sa.Text(), nullable=False),
         sa.Column("created_ms", BIG, nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    with op.batch_alter_table("content", schema=None) as batch_op:
+        batch_op.create_index(
+            "content_message_id",
+            ["message_id"],
+            unique=False,
+            sqlite_where=sa.text("message_id <> ''"),
+            postgresql_where=sa.text("message_id <> ''"),
+        )
+
     op.create_table(
         "credential",
         sa.Column("id", BIG, autoincrement=False, nullable=False),
@@ -291,5 +301,8 @@ def downgrade() -> None:
 
     op.drop_table("delivery")
     op.drop_table("credential")
+    with op.batch_alter_table("content", schema=None) as batch_op:
+        batch_op.drop_index("content_message_id")
+
     op.drop_table("content")
     op.drop_table("campaign")
