@@ -82,6 +82,12 @@ def signing_key(algorithm: str, number: int = 0) -> SigningKey:
     return SigningKey.generate(algorithm)
 
 
+@cache
+def classifier() -> Classifier:
+    """The shipped rules, read once."""
+    return Classifier(load_rules())
+
+
 @dataclass
 class Plant:
     """The parts of the engine, built as ``app.compose`` builds them."""
@@ -110,7 +116,7 @@ class Plant:
         self.manager = Manager(self.database, self.catalog, self.box, hostname=HOST, clock=self.clock, ids=self.ids)
         self.maintainer = Maintainer(self.database, self.folder, self.clock)
         self.notices = Notices(self.catalog, hostname=HOST, **common)
-        self.classifier = Classifier(load_rules())
+        self.classifier = classifier()
         self.renderer = Renderer(self.catalog, self.box)
 
     async def add_domain(self, name: str = DOMAIN, *, tenant_id: int = 1, ed25519: bool = False) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from mailfleet.store import migrate, tenants
 from mailfleet.store.database import Database, _SqliteTx, open_connection
 
 ENGINES = ("sqlite",)
+MEMORY = "/dev/shm"
 
 OpenDatabase = Callable[[], Database]
 
@@ -29,12 +32,13 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=ENGINES)
-def database_path(tmp_path: Path, upgraded: Path, request: pytest.FixtureRequest) -> Path:
-    """Where the test's own database is."""
+def database_path(upgraded: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Where the test's own database is: in memory where the machine can, for every commit waits for the disk."""
     assert request.param in ENGINES
-    path = tmp_path / "mailfleet.db"
-    shutil.copyfile(upgraded, path)
-    return path
+    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
+        path = Path(folder) / "mailfleet.db"
+        shutil.copyfile(upgraded, path)
+        yield path
 
 
 @pytest.fixture
