@@ -235,11 +235,12 @@ class Lane:
         self._edges.journal.started(claimed.id)
         result = await connection.send(transaction, lambda _, reply: self._accepted(claimed, reply))
         if self._was_hung_up(result, sent) and fresh_tries < MAX_FRESH_TRIES:
-            # Closing between messages is a host's right and no refusal of this one: again on a new connection.
+            # Closing between messages is a host's right and no refusal of this one: again on a new connection. It may have
+            # taken the message and died before it could say so; the event says how often that was possible.
             heapq.heappush(self._heap, (priority, order, claimed, fresh_tries + 1))
             connection.abort()
             return None, 0
-        await self._judged(prepared, result, connection, started_s, first=sent == 0)
+        await self._judged(prepared, result, connection, started_s, first=sent == 0, hung_up=fresh_tries)
         self._taken.pop(claimed.id, None)
         return connection, sent + 1
 
@@ -263,6 +264,7 @@ class Lane:
         started_s: float,
         *,
         first: bool,
+        hung_up: int,
     ) -> None:
         said = result.recipients[0]
         outcome = Outcome(
@@ -280,6 +282,7 @@ class Lane:
             transcript=(connection.session_transcript + "\n" if first else "") + result.transcript,
             tls=connection.tls_info,
             seconds=self._edges.clock.monotonic_s() - started_s,
+            hung_up=hung_up,
             dsn_passed_on=connection.extensions.dsn,
         )
         verdict = await self._settle(attempt)

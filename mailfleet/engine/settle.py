@@ -42,6 +42,7 @@ class Attempt:
     tls: str = ""
     seconds: float = 0
     message_id: str = ""
+    hung_up: int = 0  # connections that ended under it without a word before this one: a repeat is possible
     dsn_passed_on: bool = False  # the remote took our NOTIFY, so success is its to tell
 
 
@@ -247,6 +248,7 @@ class Settler:
             "ip": outcome.remote_ip or None,
             "provider": attempt.provider or None,
             "tls": attempt.tls or None,
+            "hung_up": attempt.hung_up or None,
             "seconds": round(attempt.seconds, 3),
             "due_at": rfc3339(decision.due_ms) if decision and decision.due_ms else None,
             "transcript": attempt.transcript or None,

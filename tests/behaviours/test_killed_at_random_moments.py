@@ -98,7 +98,8 @@ def who_may_have_had_it_twice(server: Server, campaign: str) -> tuple[set[str], 
     cut_off = {
         message_id(event["delivery"])
         for event in events
-        if event["kind"] == "deferred" and (event["data"]["phase"], event["data"].get("reply")) == ("message", None)
+        if event["data"].get("hung_up")
+        or (event["kind"] == "deferred" and event["data"].get("failure") == "connection-lost")
     }
     return on_wire, cut_off
 
