@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mailfleet.base import ids
 from mailfleet.base.clock import Clock
-from mailfleet.base.errors import ConflictError, NotFoundError
+from mailfleet.base.errors import BusyError, ConflictError, NotFoundError
 from mailfleet.base.ids import IdGenerator
 from mailfleet.config.settings import Retry
 from mailfleet.engine.accept import Acceptor, Screen, check_send_at, known_stream, remembered, request_hash
@@ -140,6 +140,8 @@ class Campaigns:
             found, now_ms = _known(tx, actor, campaign), self._clock.now_ms()
             target = "scheduled" if state == "sending" and (found.send_at_ms or 0) > now_ms else state
             if found.state != target:
+                if found.state == "sealing":
+                    raise BusyError("the campaign is just being taken", retry_after_s=2)
                 if found.state not in allowed:
                     raise ConflictError(
                         f"the campaign is {found.state}",

@@ -11,7 +11,7 @@ from mailfleet.base.errors import InputError
 from mailfleet.config.settings import Retry
 from mailfleet.engine.requests import CampaignRequest, MessageRequest
 from mailfleet.mail.address import Address
-from mailfleet.mail.content import Attachment, ContentSource
+from mailfleet.mail.content import ContentSource
 from mailfleet.policy.lifecycle import DeliveryState
 from mailfleet.policy.retry import expires_at_ms
 from mailfleet.store.queue import NewDelivery
@@ -30,7 +30,7 @@ def content_source(
         text=request.text,
         reply_to=request.reply_to,
         headers=tuple(request.headers),
-        attachments=tuple(Attachment(a.filename, a.content_type, a.data, a.content_id) for a in request.attachments),
+        attachments=tuple(request.attachments),
         templated=templated,
         to=to,
         cc=cc,

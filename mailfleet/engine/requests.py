@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mailfleet.base.ids import CredentialId, TenantId, TokenId
+from mailfleet.mail.content import Attachment
 from mailfleet.mail.recipients_row import RecipientRow
 
 __all__ = [
     "Actor",
-    "AttachmentInput",
+    "Attachment",
     "CampaignRequest",
     "EnvelopeRecipient",
     "MessageRequest",
@@ -58,16 +59,6 @@ class SubmittedMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class AttachmentInput:
-    """A file to attach. With ``content_id`` it is an inline image that the HTML names as ``cid:content_id``."""
-
-    filename: str
-    content_type: str
-    data: bytes
-    content_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class MessageRequest:
     """One message by API: structured, or ``raw``. Templates are filled when ``fields`` is given (and only then)."""
 
@@ -80,7 +71,7 @@ class MessageRequest:
     text: str | None = None
     reply_to: str = ""
     headers: Sequence[tuple[str, str]] = ()
-    attachments: Sequence[AttachmentInput] = ()
+    attachments: Sequence[Attachment] = ()
     raw: bytes | None = None
     fields: Mapping[str, object] | None = None
     tags: Sequence[str] = ()
@@ -101,7 +92,7 @@ class CampaignRequest:
     text: str | None = None
     reply_to: str = ""
     headers: Sequence[tuple[str, str]] = ()
-    attachments: Sequence[AttachmentInput] = ()
+    attachments: Sequence[Attachment] = ()
     tags: Sequence[str] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     stream: str = "bulk"

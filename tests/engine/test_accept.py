@@ -11,7 +11,7 @@ import pytest
 from mailfleet.base import ids
 from mailfleet.base.errors import BusyError, ConflictError, InputError
 from mailfleet.base.ids import TenantId
-from mailfleet.engine.requests import Actor, AttachmentInput, EnvelopeRecipient, MessageRequest, SubmittedMessage
+from mailfleet.engine.requests import Actor, Attachment, EnvelopeRecipient, MessageRequest, SubmittedMessage
 from mailfleet.smtp.reply import RefusedMessage
 from mailfleet.store import contents
 from tests.engine.plant import DOMAIN, NOW_MS, OWNER, Plant
@@ -191,8 +191,8 @@ async def test_an_inline_image_and_a_file(plant: Plant) -> None:
         "b@x.example",
         html='<img src="cid:logo">',
         attachments=[
-            AttachmentInput("logo.png", "image/png", b"png", "logo"),
-            AttachmentInput("a.pdf", "application/pdf", b"pdf"),
+            Attachment("logo.png", "image/png", b"png", "logo"),
+            Attachment("a.pdf", "application/pdf", b"pdf"),
         ],
     )
 

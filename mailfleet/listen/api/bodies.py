@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic.config import JsonDict
 
 from mailfleet.base.clock import parse_rfc3339
-from mailfleet.engine.requests import AttachmentInput, CampaignRequest, MessageRequest
+from mailfleet.engine.requests import Attachment, CampaignRequest, MessageRequest
 
 Scope = Literal["send", "read", "manage"]
 
@@ -78,9 +79,9 @@ class AttachmentBody(_Body):
     content: Bytes = Field(description="The file's bytes in base64.")
     content_id: Line = Field("", examples=["logo"])
 
-    def input(self) -> AttachmentInput:
+    def input(self) -> Attachment:
         """As the engine takes it."""
-        return AttachmentInput(self.filename, self.content_type, self.content, self.content_id)
+        return Attachment(self.filename, self.content_type, self.content, self.content_id)
 
 
 class _Content(_Body):
@@ -181,21 +182,18 @@ class MessageBody(_Content):
         )
 
 
+_EXAMPLE: JsonDict = {
+    "name": "January news",
+    "from": "Shop <news@shop.example>",
+    "subject": "News for {{ name }}",
+    "html": "<p>Hello {{ name }}</p>",
+}
+
+
 class CampaignOptions(_Content):
     """The content of a campaign and how to take its list. Every text is a template over the recipient's fields."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "January news",
-                    "from": "Shop <news@shop.example>",
-                    "subject": "News for {{ name }}",
-                    "html": "<p>Hello {{ name }}</p>",
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     name: Line = Field("", description="For you to know it by; empty takes the subject.")
     stream: Line = "bulk"
@@ -232,17 +230,7 @@ class CampaignBody(CampaignOptions):
     """A campaign with its list in the same JSON. Larger lists go as multipart/form-data."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "January news",
-                    "from": "Shop <news@shop.example>",
-                    "subject": "News for {{ name }}",
-                    "html": "<p>Hello {{ name }}</p>",
-                    "recipients": [{"email": "ann@gmail.example", "name": "Ann"}],
-                }
-            ]
-        }
+        json_schema_extra={"examples": [{**_EXAMPLE, "recipients": [{"email": "ann@gmail.example", "name": "Ann"}]}]}
     )
 
     recipients: list[dict[str, Any] | str] = Field(
