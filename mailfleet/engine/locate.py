@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -54,8 +55,13 @@ class Locator:
                 if domain.id not in self._running:
                     task = asyncio.create_task(self._locate(domain))
                     self._running[domain.id] = task
-                    task.add_done_callback(lambda _, key=domain.id: self._running.pop(key, None))  # type: ignore[misc]
+                    task.add_done_callback(partial(self._ended, domain.id))
             await self._clock.sleep(TICK_S)
+
+    def _ended(self, domain_id: int, task: asyncio.Task[None]) -> None:
+        del self._running[domain_id]
+        if not task.cancelled() and task.exception() is not None:
+            log.error("locating crashed", domain=domain_id, exc_info=task.exception())
 
     async def stop(self) -> None:
         """Drop what is under way: it is due again at the next start."""

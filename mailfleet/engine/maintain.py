@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -65,7 +66,7 @@ class Maintainer:
         """Go on where an entrance died while sealing."""
         for campaign in await self._database.read(lambda tx: campaigns.in_state(tx, "sealing")):
             await self._database.write(
-                lambda tx, one=campaign.id: campaigns.go_on_sealing(tx, one, now_ms=self._clock.now_ms())  # type: ignore[misc]
+                partial(campaigns.go_on_sealing, campaign_id=campaign.id, now_ms=self._clock.now_ms())
             )
 
     async def start_scheduled(self) -> None:
@@ -74,7 +75,7 @@ class Maintainer:
         for campaign in await self._database.read(lambda tx: campaigns.in_state(tx, "scheduled")):
             if (campaign.send_at_ms or 0) <= now_ms:
                 await self._database.write(
-                    lambda tx, one=campaign.id: campaigns.start_scheduled(tx, one, now_ms=now_ms)  # type: ignore[misc]
+                    partial(campaigns.start_scheduled, campaign_id=campaign.id, now_ms=now_ms)
                 )
 
     async def reap_leases(self) -> None:
@@ -93,5 +94,5 @@ async def discard_unsealed(database: Database) -> None:
     """Remove what a killed entrance had taken of a list: nothing of it was promised. For the entrance itself, before it opens."""
     for campaign in await database.read(lambda tx: campaigns.in_state(tx, "loading")):
         log.warning("discarding a list that was never taken whole", campaign=campaign.id, name=campaign.name)
-        while not await database.write(lambda tx, one=campaign: campaigns.discard_some(tx, one)):  # type: ignore[misc]
+        while not await database.write(partial(campaigns.discard_some, campaign=campaign)):
             pass
