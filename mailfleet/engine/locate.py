@@ -20,6 +20,7 @@ log = structlog.get_logger()
 TICK_S = 0.05
 PARALLEL = 64
 AGAIN_AFTER_FAILURE_S = 120.0
+AGAIN_AFTER_CRASH_S = 60.0
 SHORTEST_S, LONGEST_S = 60.0, 3600.0
 
 
@@ -59,9 +60,11 @@ class Locator:
             await self._clock.sleep(TICK_S)
 
     def _ended(self, domain_id: int, task: asyncio.Task[None]) -> None:
-        del self._running[domain_id]
+        wait_s = 0.0
         if not task.cancelled() and task.exception() is not None:
             log.error("locating crashed", domain=domain_id, exc_info=task.exception())
+            wait_s = AGAIN_AFTER_CRASH_S  # it would crash again
+        asyncio.get_running_loop().call_later(wait_s, self._running.pop, domain_id, None)
 
     async def stop(self) -> None:
         """Drop what is under way: it is due again at the next start."""

@@ -74,9 +74,7 @@ class Maintainer:
         now_ms = self._clock.now_ms()
         for campaign in await self._database.read(lambda tx: campaigns.in_state(tx, "scheduled")):
             if (campaign.send_at_ms or 0) <= now_ms:
-                await self._database.write(
-                    partial(campaigns.start_scheduled, campaign_id=campaign.id, now_ms=now_ms)
-                )
+                await self._database.write(partial(campaigns.start_scheduled, campaign_id=campaign.id, now_ms=now_ms))
 
     async def reap_leases(self) -> None:
         """Recover the leases of delivery processes that do not come back (a slot that no longer exists)."""

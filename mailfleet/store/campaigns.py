@@ -10,6 +10,7 @@ import orjson
 from mailfleet.policy.lifecycle import DeliveryState, EventKind, FlowState
 from mailfleet.store.database import Tx
 from mailfleet.store.events import EventRow, append
+from mailfleet.store.tenants import set_flow_state
 
 
 class Campaign(NamedTuple):
@@ -97,7 +98,7 @@ def go_on_sealing(tx: Tx, campaign_id: int, *, now_ms: int) -> bool:
             return False
     state = "scheduled" if campaign.send_at_ms and campaign.send_at_ms > now_ms else "sending"
     tx.run("UPDATE campaign SET state = ? WHERE id = ?", (state, campaign_id))
-    tx.run("UPDATE flow SET state = ? WHERE id = ?", (int(FlowState.ACTIVE), campaign.flow_id))
+    set_flow_state(tx, campaign.flow_id, FlowState.ACTIVE)
     append(tx, [EventRow(now_ms, campaign.tenant_id, EventKind.CAMPAIGN_CREATED, campaign_id, 0, None)])
     finish_where_done(tx, [campaign_id], now_ms=now_ms)  # everybody on the list may be suppressed
     return True
@@ -162,7 +163,7 @@ def move(tx: Tx, campaign: Campaign, state: str, kind: str, *, now_ms: int, reas
     """Set a campaign's state and write the event; the flow follows."""
     flow_state = {"paused": FlowState.PAUSED, "cancelled": FlowState.CANCELLED}.get(state, FlowState.ACTIVE)
     tx.run("UPDATE campaign SET state = ?, pause_reason = ? WHERE id = ?", (state, reason, campaign.id))
-    tx.run("UPDATE flow SET state = ? WHERE id = ?", (int(flow_state), campaign.flow_id))
+    set_flow_state(tx, campaign.flow_id, flow_state)
     data = None
     if reason:
         data = orjson.dumps({"reason": reason}).decode()
