@@ -60,11 +60,12 @@ class Locator:
             await self._clock.sleep(TICK_S)
 
     def _ended(self, domain_id: int, task: asyncio.Task[None]) -> None:
-        wait_s = 0.0
-        if not task.cancelled() and task.exception() is not None:
-            log.error("locating crashed", domain=domain_id, exc_info=task.exception())
-            wait_s = AGAIN_AFTER_CRASH_S  # it would crash again
-        asyncio.get_running_loop().call_later(wait_s, self._running.pop, domain_id, None)
+        if task.cancelled() or task.exception() is None:
+            del self._running[domain_id]
+            return
+        log.error("locating crashed", domain=domain_id, exc_info=task.exception())
+        # It would crash again at once: it counts as running for a while.
+        asyncio.get_running_loop().call_later(AGAIN_AFTER_CRASH_S, self._running.pop, domain_id, None)
 
     async def stop(self) -> None:
         """Drop what is under way: it is due again at the next start."""
