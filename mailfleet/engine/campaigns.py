@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mailfleet.base import ids
 from mailfleet.base.clock import Clock
-from mailfleet.base.errors import BusyError, ConflictError, NotFoundError
+from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError
 from mailfleet.base.ids import IdGenerator
 from mailfleet.config.settings import Retry
 from mailfleet.engine.accept import Acceptor, Screen, check_send_at, known_stream, remembered, request_hash
@@ -52,6 +52,9 @@ class Campaigns:
             earlier = await remembered(self._database, actor, request.idempotency_key, digest)
             if earlier is not None:
                 return self._upload(None, CampaignAccepted.model_validate_json(earlier))
+        if not (request.html or "").strip() and not (request.text or "").strip():
+            where = "html" if request.html is not None else "text"
+            raise InputError("there is nothing in it", where=where, mend="give the file that has the newsletter in it")
         sender = parse_mailbox(request.sender, where="from").address
         await self._acceptor.identity_for(actor, sender.domain)
         stream = await self._database.read(lambda tx: known_stream(tx, actor, request.stream))

@@ -120,6 +120,12 @@ class CsvRows:
             line = ahead.popleft()
             self._line += 1
             if line is None:
+                if not self._names and self._record is None:
+                    raise InputError(
+                        "the first line is too long to be a header row",
+                        where="header row",
+                        mend="its first line names the columns, for example: email,name",
+                    )
                 if self._record is not None:
                     ahead.appendleft(None)
                     self._line -= 1

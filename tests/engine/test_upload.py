@@ -305,8 +305,10 @@ async def test_a_refused_list_may_be_mended_under_the_same_key(plant: Plant) -> 
     [
         ({"html": "<p>ok</p>\n{{ name"}, "html line 2"),
         ({"subject": "{% if x %}"}, "subject line 1"),
-        ({"text": None}, "content"),
+        ({"text": None}, "text"),
         ({"sender": "nobody"}, "from"),
+        ({"html": " ", "text": None}, "html"),
+        ({"html": None, "text": ""}, "text"),
         ({"stream": "other"}, "stream"),
         ({"send_at_ms": NOW_MS + 91 * 86_400_000}, "send_at"),
     ],

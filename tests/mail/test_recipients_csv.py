@@ -242,3 +242,9 @@ def test_any_bytes_give_rows_problems_or_the_typed_error(data: bytes, step: int)
         except InputError as error:
             answers.append(str(error))  # type: ignore[arg-type]  # compared only
     assert answers[0] == answers[1]
+
+
+def test_a_first_line_that_is_too_long_is_said_to_be_so() -> None:
+    reader = RecipientReader("csv")
+    with pytest.raises(InputError, match="too long to be a header row"):
+        reader.feed(b"a" * 3_000_000 + b"\nann@example.org\n")
