@@ -34,8 +34,7 @@ docs: $(VENV)/dev.stamp
 	$(VENV)/bin/mailfleet settings reference > docs/reference/settings.md
 	$(PYTHON) -m mailfleet.cli.reference > docs/reference/cli.md
 
-PIP_COMPILE := $(VENV)/bin/pip-compile -q --strip-extras --upgrade --generate-hashes --allow-unsafe --no-emit-index-url \
-	--no-emit-trusted-host --no-emit-find-links --no-header
+PIP_COMPILE := $(VENV)/bin/pip-compile -q --strip-extras --upgrade --generate-hashes --allow-unsafe --no-emit-options --no-header
 
 # New versions of everything; read the diff before you commit it.
 lock: $(VENV)/dev.stamp
