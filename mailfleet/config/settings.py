@@ -189,6 +189,10 @@ class Retry(_Section):
     transactional: TransactionalRetry = TransactionalRetry()
     bulk: BulkRetry = BulkRetry()
 
+    def schedule(self, kind: str) -> RetrySchedule:
+        """The schedule for streams of a kind, ``bulk`` or ``transactional``."""
+        return self.bulk if kind == "bulk" else self.transactional
+
 
 class Sandbox(_Section):
     """Simulated mailbox providers on loopback (``serve --sandbox``)."""

@@ -72,7 +72,7 @@ class Consignment:
     ) -> Consignment:
         """Age and expiry count from ``send_at`` where that is later than now."""
         due_ms = max(now_ms, send_at_ms or 0)
-        schedule = retry.bulk if stream.kind == "bulk" else retry.transactional
+        schedule = retry.schedule(stream.kind)
         expires_ms = expires_at_ms(schedule, accepted_ms=due_ms, scale=time_scale)
         return cls(stream.tenant_id, stream, flow_id, campaign_id, content_id, due_ms, expires_ms)
 

@@ -146,10 +146,12 @@ class Lane:
                 if item is None:
                     break
                 waiting, self._waiting = False, self._waiting - 1
-                if connection is not None and (not connection.usable or sent >= self.limits.messages_per_connection):
-                    await connection.quit()
-                    connection, sent = None, 0
                 try:
+                    if connection is not None and (
+                        not connection.usable or sent >= self.limits.messages_per_connection
+                    ):
+                        await connection.quit()
+                        connection, sent = None, 0
                     connection, sent = await self._deliver(item, connection, sent)
                 except Exception:
                     # The attempt of this delivery crashed on a bug; it is told, deferred, and the worker dies of it.

@@ -11,7 +11,7 @@ import structlog
 
 from mailfleet.base.clock import Clock, rfc3339
 from mailfleet.base.errors import BusyError
-from mailfleet.base.ids import IdGenerator
+from mailfleet.base.ids import IdGenerator, public
 from mailfleet.config.settings import Retry
 from mailfleet.engine.catalog import Catalog, FlowView
 from mailfleet.engine.envelope import Envelope
@@ -108,9 +108,8 @@ class Settler:
         suppression = suppression_after(verdict, attempt.outcome, flow.stream if flow else "")
         try:
             notice, envelope = await self._owed(attempt, state, decision, flow)
-        except (
-            Exception
-        ):  # a notification that cannot be made must not cost the outcome: a 250 lost is a message sent twice
+        except Exception:
+            # A notification that cannot be made must not cost the outcome: a 250 lost is a message sent twice.
             log.exception("the notification cannot be made", delivery=claimed.id)
             notice = envelope = None
         self.put(Settled(settlement, suppression, notice, envelope))
@@ -170,7 +169,7 @@ class Settler:
                 one.suppression.stream or "",
                 one.suppression.reason,
                 one.suppression.evidence,
-                f"delivery {claimed.id}",
+                f"delivery {public('dlv', claimed.id)}",
                 now_ms,
             )
             if suppressions.add(tx, new):
@@ -198,7 +197,7 @@ class Settler:
     def _decide(self, attempt: Attempt, verdict: Verdict, attempts: int, flow: FlowView | None) -> RetryDecision | None:
         if verdict.action is not Action.DEFER:
             return None
-        schedule = self._retry.bulk if flow and flow.kind == "bulk" else self._retry.transactional
+        schedule = self._retry.schedule(flow.kind if flow else "transactional")
         return next_attempt(
             schedule,
             attempts=attempts,
@@ -216,7 +215,7 @@ class Settler:
         envelope = Envelope.load(attempt.claimed.envelope)
         if not envelope.submitted:
             return None, None
-        schedule = self._retry.bulk if flow and flow.kind == "bulk" else self._retry.transactional
+        schedule = self._retry.schedule(flow.kind if flow else "transactional")
         age_s = (self._clock.now_ms() - attempt.claimed.accepted_ms) / 1000 * self._time_scale
         late = state is DeliveryState.QUEUED and not envelope.delay_told and age_s >= schedule.delay_dsn_after_s
         notice = await self._notices.owed(

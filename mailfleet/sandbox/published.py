@@ -46,11 +46,6 @@ def publish(data_dir: Path, name: str, record_type: str, *values: str) -> None:
     fresh.replace(path)
 
 
-def publish_txt(data_dir: Path, name: str, value: str) -> None:
-    """``publish`` for one TXT record."""
-    publish(data_dir, name, "TXT", value)
-
-
 class Published:
     """What is published now. Every look first asks the folder whether it changed, which costs one ``stat``."""
 

@@ -118,6 +118,7 @@ async def test_a_hard_bounce_suppresses_the_address_in_the_same_commit(plant: Pl
     ((address, stream, reason, evidence),) = [(one.address, one.stream, one.reason, one.evidence) for one in page.items]
     assert (address, stream, reason) == ("ann@x.example", None, "hard-bounce")
     assert evidence == "550 5.1.1 user unknown"
+    assert page.items[0].origin.startswith("delivery dlv_"), "as it can be traced"
     assert await plant.kinds() == [
         "campaign_created",
         "accepted",

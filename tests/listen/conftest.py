@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,30 +13,19 @@ from fastapi import FastAPI
 
 from mailfleet.config.settings import Settings, Submission
 from mailfleet.listen.http import create_app
-
-
-def _memory() -> Any:
-    """The module beside this file: tests are no package, so it is loaded by its path."""
-    name = "mailfleet_tests_memory_engine"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("memory_engine.py"))
-        assert spec
-        assert spec.loader
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+from tests.listen import memory_engine
 
 
 @pytest.fixture
 def memory() -> Any:
     """Makers of views."""
-    return _memory()
+    return memory_engine
 
 
 @pytest.fixture
 def engine() -> Any:
     """A ``MemoryEngine``; tokens are ``all``, ``reader`` and ``sender``."""
-    return _memory().MemoryEngine()
+    return memory_engine.MemoryEngine()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from mailfleet.base.errors import InputError
 from mailfleet.mail.address import domain_to_ascii
-from mailfleet.sandbox.published import Published, publish, publish_txt
+from mailfleet.sandbox.published import Published, publish
 from tests.sandbox.conftest import Running, StartSandbox
 
 LONG_KEY = "v=DKIM1; k=rsa; p=" + "A" * 800
@@ -95,9 +95,9 @@ def test_a_published_record_is_seen_at_once_changed_and_removed(start_sandbox: S
     running = start_sandbox()
     name = "s1._domainkey.shop.example"
     assert texts(ask(running, name, "TXT")) == []
-    publish_txt(running.data, name, "v=DKIM1; p=one")
+    publish(running.data, name, "TXT", "v=DKIM1; p=one")
     assert texts(ask(running, name, "TXT")) == ['"v=DKIM1; p=one"']
-    publish_txt(running.data, name, "v=DKIM1; p=two")
+    publish(running.data, name, "TXT", "v=DKIM1; p=two")
     assert texts(ask(running, name.upper(), "TXT")) == ['"v=DKIM1; p=two"']
     publish(running.data, name, "TXT")
     assert texts(ask(running, name, "TXT")) == []
@@ -106,7 +106,7 @@ def test_a_published_record_is_seen_at_once_changed_and_removed(start_sandbox: S
 def test_published_records_of_other_types_stand_beside_each_other(start_sandbox: StartSandbox) -> None:
     running = start_sandbox()
     publish(running.data, "shop.example", "MX", "10 mail.shop.example.", "20 mail2.shop.example")
-    publish_txt(running.data, "shop.example", "v=spf1 ip4:127.0.0.1 -all")
+    publish(running.data, "shop.example", "TXT", "v=spf1 ip4:127.0.0.1 -all")
     publish(running.data, "track.shop.example", "CNAME", "mail.shop.example.")
     assert texts(ask(running, "shop.example", "MX")) == ["10 mail.shop.example.", "20 mail2.shop.example."]
     assert texts(ask(running, "shop.example", "TXT")) == ['"v=spf1 ip4:127.0.0.1 -all"']
@@ -116,7 +116,7 @@ def test_published_records_of_other_types_stand_beside_each_other(start_sandbox:
 
 def test_a_long_record_is_cut_over_udp_and_whole_over_tcp(start_sandbox: StartSandbox) -> None:
     running = start_sandbox()
-    publish_txt(running.data, "big._domainkey.shop.example", LONG_KEY)
+    publish(running.data, "big._domainkey.shop.example", "TXT", LONG_KEY)
     cut = ask(running, "big._domainkey.shop.example", "TXT", edns=False)
     assert cut.flags & dns.flags.TC
     assert not cut.answer
@@ -128,8 +128,8 @@ def test_a_long_record_is_cut_over_udp_and_whole_over_tcp(start_sandbox: StartSa
 def test_key_lookups_read_what_was_published(tmp_path: Path) -> None:
     published = Published(tmp_path)
     assert published.txt("s1._domainkey.shop.example") is None
-    publish_txt(tmp_path, "s1._domainkey.shop.example", LONG_KEY)
-    publish_txt(tmp_path, "s1._domainkey.bücher.example", '"v=DKIM1; " "p=x"')
+    publish(tmp_path, "s1._domainkey.shop.example", "TXT", LONG_KEY)
+    publish(tmp_path, "s1._domainkey.bücher.example", "TXT", '"v=DKIM1; " "p=x"')
     assert published.txt("S1._domainkey.shop.example.") == LONG_KEY
     assert published.txt("s1._domainkey.xn--bcher-kva.example") == "v=DKIM1; p=x"
 
@@ -139,7 +139,7 @@ def test_half_a_file_publishes_nothing(tmp_path: Path) -> None:
     (tmp_path / "sandbox" / "dns" / "hand.json").write_text('{"name": "a.example", "type": "TXT", "val')
     assert published.txt("a.example") is None
     (tmp_path / "sandbox" / "dns" / "hand.json").write_text('{"name": "a.example", "type": "TXT", "values": ["yes"]}')
-    publish_txt(tmp_path, "b.example", "changes the folder")
+    publish(tmp_path, "b.example", "TXT", "changes the folder")
     assert published.txt("a.example") == "yes"
 
 

@@ -26,7 +26,7 @@ from mailfleet.base.errors import ConfigError
 from mailfleet.config.settings import Settings
 from mailfleet.mail import dkim
 from mailfleet.sandbox import inbox, role
-from mailfleet.sandbox.published import publish_txt
+from mailfleet.sandbox.published import publish
 from mailfleet.sandbox.report import outcomes, report
 from mailfleet.sandbox.server import SandboxServer
 from tests.sandbox.conftest import NO_RATES, Running, StartSandbox, letter, sandbox_settings
@@ -201,7 +201,7 @@ def test_signatures_are_verified_against_what_is_published(
         return int(report(running.data)["totals"]["bad_signatures"])
 
     assert bad_after(message, "a@gmail.com") == 1  # no key published
-    publish_txt(running.data, "s1._domainkey.shop.example", record)
+    publish(running.data, "s1._domainkey.shop.example", "TXT", record)
     assert bad_after(message, "b@gmail.com") == 1
     assert bad_after(message.replace(b"Hello", b"Hallo"), "c@gmail.com") == 2
     assert bad_after(letter("unsigned@x"), "d@gmail.com") == 3

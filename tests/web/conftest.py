@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import shutil
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,31 +15,19 @@ from playwright.async_api import Browser, async_playwright
 from mailfleet.config.settings import Settings
 from mailfleet.listen.http import create_app
 from mailfleet.web import page
-
-
-def _memory() -> Any:
-    """The engine in memory of ``tests/listen``: tests are no package, so it is loaded by its path."""
-    name = "mailfleet_tests_memory_engine"
-    if name not in sys.modules:
-        path = Path(__file__).parent.parent / "listen" / "memory_engine.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec
-        assert spec.loader
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
+from tests.listen import memory_engine
 
 
 @pytest.fixture
 def memory() -> Any:
     """Makers of views."""
-    return _memory()
+    return memory_engine
 
 
 @pytest.fixture
 def engine() -> Any:
     """A ``MemoryEngine``; tokens are ``all``, ``reader`` and ``sender``."""
-    return _memory().MemoryEngine()
+    return memory_engine.MemoryEngine()
 
 
 @pytest.fixture
