@@ -63,15 +63,15 @@ class RecipientResult(NamedTuple):
 class TransactionResult:
     """What came of a transaction: ``recipients`` in the order they were given.
 
-    ``unanswered``: not one reply came, because the connection had gone. On a connection that had been idle this says nothing
-    about the mail host: try again on a new one.
+    ``inconclusive``: no reply was about this transaction, because the connection had gone or the host was still in the one
+    before it. Unless it was the first of its connection this says nothing about the mail host: try again.
     """
 
-    __slots__ = ("_log", "recipients", "unanswered")
+    __slots__ = ("_log", "inconclusive", "recipients")
 
-    def __init__(self, recipients: tuple[RecipientResult, ...], log: TranscriptLog, *, unanswered: bool) -> None:
+    def __init__(self, recipients: tuple[RecipientResult, ...], log: TranscriptLog, *, inconclusive: bool) -> None:
         self.recipients = recipients
-        self.unanswered = unanswered
+        self.inconclusive = inconclusive
         self._log = log
 
     @property
@@ -80,4 +80,4 @@ class TransactionResult:
         return self._log.text()
 
     def __repr__(self) -> str:
-        return f"TransactionResult({self.recipients!r}, unanswered={self.unanswered})"
+        return f"TransactionResult({self.recipients!r}, inconclusive={self.inconclusive})"

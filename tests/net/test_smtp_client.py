@@ -179,7 +179,7 @@ async def test_it_closes_after_mail() -> None:
 
     result = await attempt(script)
     assert only(result) == ("mail", "connection-lost")
-    assert result.unanswered
+    assert result.inconclusive
 
 
 async def test_it_says_421_after_mail() -> None:
@@ -191,7 +191,7 @@ async def test_it_says_421_after_mail() -> None:
 
     result = await attempt(script)
     assert only(result) == ("mail", 421)
-    assert not result.unanswered
+    assert not result.inconclusive
 
 
 async def test_it_drops_the_connection_in_the_middle_of_the_message() -> None:
@@ -334,7 +334,7 @@ async def test_it_hangs_up_between_messages() -> None:
         assert not connection.usable
         result = await connection.send(TRANSACTION)
         assert only(result) == ("mail", "connection-lost")
-        assert result.unanswered
+        assert result.inconclusive
         await connection.quit()
 
 
