@@ -230,4 +230,3 @@ class Line:
             )
         )
         lane.judged(good=action is Action.DELIVER, seconds=seconds)
-

@@ -225,7 +225,7 @@ class Upload:
             message_id=f"<preview-{row.line}@{opened.content.info.from_domain}>",
             date_ms=self._clock.now_ms(),
         )
-        self._previews.append((filled.header + b"\r\n" + filled.body).decode("utf-8", "replace"))
+        self._previews.append(bytes(filled).decode("utf-8", "replace"))
 
     def _start(self, tx: Tx) -> None:
         opened = self._known

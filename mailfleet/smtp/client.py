@@ -68,7 +68,9 @@ class ClientSession(SessionCore):
         A result at once means that nothing was sent: this remote cannot take the message, or it has gone. Results come in
         the order of starts.
         """
-        assert self.state in (SessionState.READY, SessionState.CLOSED) or self.can_follow, f"a transaction while {self.state}"
+        assert self.state in (SessionState.READY, SessionState.CLOSED) or self.can_follow, (
+            f"a transaction while {self.state}"
+        )
         assert transaction.recipients, "a transaction without recipients"
         self._now_s = now_s
         envelope = Envelope(transaction, now_s)
@@ -209,7 +211,8 @@ class ClientSession(SessionCore):
             self._output.append(b".\r\n")
             self._expected.append(Step.NO_MESSAGE)
             return
-        self._send_message(envelope, stuffed(envelope.transaction.message))
+        transaction = envelope.transaction
+        self._send_message(envelope, stuffed(transaction.message, dotted=transaction.dotted))
         self._expected.append(Step.MESSAGE)
         if self._follower is not None:
             self._say_pipelined(self._follower)

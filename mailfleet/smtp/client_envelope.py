@@ -11,7 +11,18 @@ from mailfleet.smtp.transaction import RecipientResult, Transaction, Transaction
 class Envelope:
     """Collects one ``RecipientResult`` for each recipient. The first result of a recipient stands."""
 
-    __slots__ = ("_results", "answered", "behind_refused", "inconclusive", "live", "log", "mail_accepted", "next_rcpt", "said", "transaction")
+    __slots__ = (
+        "_results",
+        "answered",
+        "behind_refused",
+        "inconclusive",
+        "live",
+        "log",
+        "mail_accepted",
+        "next_rcpt",
+        "said",
+        "transaction",
+    )
 
     def __init__(self, transaction: Transaction, now_s: float) -> None:
         self.transaction = transaction
