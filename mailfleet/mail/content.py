@@ -242,8 +242,8 @@ class CompiledContent:
             return body, body, dotted
         for place, piece in self._relaxed_pieces:
             pieces[place] = piece
-        for places, piece in changed:
-            for place in places:
+        for several, piece in changed:
+            for place in several:
                 pieces[place] = piece
         return body, b"".join(pieces), dotted
 

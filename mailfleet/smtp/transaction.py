@@ -25,9 +25,9 @@ class Transaction(NamedTuple):
     """One message to one or more recipients of one mail host.
 
     ``reverse_path`` is the wire form, empty for the null reverse-path. ``message`` is header and body with CRLF line ends
-    only, not dot-stuffed; whoever made or accepted it has seen to that. ``dotted``: a line of it may begin with a dot. ``eightbit``: it has bytes above 127.
-    ``smtputf8``: an address or header field is in UTF-8 (RFC 6531). ``envid`` (decoded) and ``ret`` (FULL, HDRS or empty)
-    are RFC 3461 4.3 and 4.4.
+    only, not dot-stuffed; whoever made or accepted it has seen to that. ``dotted``: a line of it may begin with a dot.
+    ``eightbit``: it has bytes above 127. ``smtputf8``: an address or header field is in UTF-8 (RFC 6531). ``envid``
+    (decoded) and ``ret`` (FULL, HDRS or empty) are RFC 3461 4.3 and 4.4.
     """
 
     reverse_path: str

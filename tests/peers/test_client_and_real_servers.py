@@ -14,7 +14,7 @@ from mailfleet.smtp.transaction import Recipient, Transaction
 from tests.peers.servers import MAX_MESSAGE_BYTES, MailServer
 
 CLEAR = ClientOptions("me.test", tls="none", loopback_only=True)
-TLS = replace(CLEAR, tls="required")
+TLS = CLEAR._replace(tls="required")
 MESSAGE = b"From: me@me.test\r\nTo: ann@shop.test\r\nSubject: hello\r\n\r\nhello\r\n"
 
 
@@ -59,7 +59,7 @@ async def test_many_messages_over_one_connection(server: MailServer) -> None:
 
 @pytest.mark.parametrize("chunking", [True, False])
 async def test_refused_and_accepted_recipients_in_turn(server: MailServer, chunking: bool) -> None:
-    connection = await connect(server, replace(CLEAR, chunking=chunking))
+    connection = await connect(server, CLEAR._replace(chunking=chunking))
     for _ in range(3):
         mixed = await connection.send(to("unknown1@shop.test", "ann@shop.test", "unknown2@shop.test", "bob@shop.test"))
         phases = [(one.phase, one.reply and one.reply.code) for one in mixed.recipients]
@@ -73,7 +73,7 @@ async def test_refused_and_accepted_recipients_in_turn(server: MailServer, chunk
 @pytest.mark.parametrize("chunking", [True, False])
 async def test_lines_with_dots_arrive_as_they_were(server: MailServer, chunking: bool) -> None:
     text = b".\r\n..\r\n.x\r\n\r\n.\r\nend.\r\n"
-    connection = await connect(server, replace(CLEAR, chunking=chunking))
+    connection = await connect(server, CLEAR._replace(chunking=chunking))
     result = await connection.send(to("ann@shop.test", message=b"Subject: dots\r\n\r\n" + text))
     assert ("BDAT" in result.transcript) == (chunking and connection.extensions.chunking)
     assert result.recipients[0].delivered, result.transcript
@@ -169,7 +169,7 @@ async def test_a_long_message_under_tls(modern: MailServer) -> None:
 
 async def test_where_the_handshake_fails_clear_text_delivers(opensmtpd: MailServer) -> None:
     with pytest.raises(ConnectFailed) as failed:
-        await connect(opensmtpd, replace(CLEAR, tls="opportunistic"))
+        await connect(opensmtpd, CLEAR._replace(tls="opportunistic"))
     assert (failed.value.phase, failed.value.failure) == ("tls", "tls-handshake")
     connection = await connect(opensmtpd, CLEAR)
     assert (await connection.send(to("ann@shop.test"))).recipients[0].delivered
