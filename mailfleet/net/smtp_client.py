@@ -42,6 +42,7 @@ class SmtpConnection(asyncio.Protocol):
         self.peer = peer
         self.tls_info = ""
         self._options = options
+        self._awaiting = options.timeouts.awaiting()
         self._loop = asyncio.get_running_loop()
         self._session = ClientSession(
             options.ehlo_name, tls=options.tls, chunking=options.chunking, now_s=self._loop.time()
@@ -93,16 +94,17 @@ class SmtpConnection(asyncio.Protocol):
         """
         assert not self._flights or self.can_follow, "a transaction too many"
         waiter: asyncio.Future[TransactionResult] = self._loop.create_future()
-        refused = self._session.start(transaction, self._loop.time())
+        session, now_s = self._session, self._loop.time()
+        refused = session.start(transaction, now_s)
         if refused is not None:
             waiter.set_result(refused)
             return waiter
         first = not self._flights
         self._flights.append(_Flight(waiter, on_accepted, on_wire))
-        self._on_events(self._session.take_events())
+        self._on_events(session.take_events())
         self._flush()
         if first:
-            self._arm()
+            self._arm(now_s)
         return waiter
 
     @property
@@ -189,7 +191,7 @@ class SmtpConnection(asyncio.Protocol):
         self.tls_info = described(tls)
         self._session.tls_started(self.tls_info, self._loop.time())
         self._flush()
-        self._arm()
+        self._arm(self._loop.time())
 
     def _failed(self, phase: str, failure: str, detail: str, reply: Reply | None = None) -> ConnectFailed:
         transcript = self._session.log.text()
@@ -199,17 +201,17 @@ class SmtpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclasses of it
-        self._arm()
+        self._arm(self._loop.time())
 
     def data_received(self, data: bytes) -> None:
-        session = self._session
+        session, now_s = self._session, self._loop.time()
         answers = session.answers
-        events = session.receive(data, self._loop.time())
+        events = session.receive(data, now_s)
         if events:
             self._on_events(events)  # first what has to be on record, then the bytes
         self._flush()
         if session.answers != answers:
-            self._arm()
+            self._arm(now_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._give_up("connection-lost", f"the connection broke: {exc}" if exc else "the remote closed the connection")
@@ -218,12 +220,12 @@ class SmtpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        self._arm()
+        self._arm(self._loop.time())
 
     def resume_writing(self) -> None:
         self._paused = False
         self._write_blocks()
-        self._arm()
+        self._arm(self._loop.time())
 
     # Events
 
@@ -307,13 +309,13 @@ class SmtpConnection(asyncio.Protocol):
 
     # Deadlines
 
-    def _arm(self) -> None:
+    def _arm(self, now_s: float) -> None:
         """Set the deadline for what is awaited now. The timer itself is moved only when it would come too late."""
-        timeouts, phase = self._options.timeouts, self._session.phase
+        session, timeouts = self._session, self._options.timeouts
         if self._paused:
-            self._deadline_s = self._loop.time() + timeouts.data_s
-        elif phase and self._session.state is not SessionState.TLS:
-            self._deadline_s = self._loop.time() + timeouts.awaiting(phase)
+            self._deadline_s = now_s + timeouts.data_s
+        elif (phase := session.phase) and session.state is not SessionState.TLS:
+            self._deadline_s = now_s + self._awaiting[phase]
         else:
             self._deadline_s = inf
             return
@@ -334,7 +336,7 @@ class SmtpConnection(asyncio.Protocol):
             detail = f"the remote took nothing of the message for {self._options.timeouts.data_s:g} s"
         else:
             phase = self._session.phase
-            detail = f"no whole reply within {self._options.timeouts.awaiting(phase):g} s"
+            detail = f"no whole reply within {self._awaiting[phase]:g} s"
         self._give_up("reply-timeout", detail)
         if self._transport is not None:
             self._transport.abort()
