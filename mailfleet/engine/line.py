@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailfleet.base.errors import InputError
-from mailfleet.engine.render import Prepared
+from mailfleet.engine.journal import Journal
 from mailfleet.engine.settle import Attempt
 from mailfleet.net.smtp_client import SmtpConnection
 from mailfleet.policy.outcome import Action, Failure, Outcome, Phase
@@ -42,13 +42,23 @@ class _Flight:
     """A transaction under way, and what is known of it so far."""
 
     item: Item
-    prepared: Prepared
     started_s: float
     first: bool  # of its connection
     behind: bool  # it was launched while another one was unanswered
+    journal: Journal
     result: asyncio.Future[TransactionResult] | None = None
     wired: bool = False
     taken: Reply | None = None
+
+    def on_wire(self) -> None:
+        """Its message is about to be sent."""
+        self.wired = True
+        self.journal.started(self.item.claimed.id)
+
+    def accepted(self, _: int, reply: Reply) -> None:
+        """The remote took it: on record before anything else can happen."""
+        self.taken = reply
+        self.journal.accepted(self.item.claimed.id, str(reply))
 
 
 @dataclass(slots=True, eq=False)
@@ -131,20 +141,10 @@ class Line:
             failed = Outcome(Phase.MESSAGE, failure=Failure.RENDER, detail=str(error))
             await lane.settle(Attempt(claimed, failed, lane.site.provider))
             return
-        flight = _Flight(item, prepared, started_s, self._sent == 0, bool(self.flights))
-
-        def on_wire() -> None:
-            flight.wired = True
-            edges.journal.started(claimed.id)
-
-        def accepted(_: int, reply: Reply) -> None:
-            """The remote took it: on record before anything else can happen."""
-            flight.taken = reply
-            edges.journal.accepted(claimed.id, str(reply))
-
+        flight = _Flight(item, started_s, self._sent == 0, bool(self.flights), edges.journal)
         self.flights.append(flight)
         self._sent += 1
-        flight.result = connection.submit(transaction, accepted, on_wire)
+        flight.result = connection.submit(transaction, flight.accepted, flight.on_wire)
 
     async def _connected(self, item: Item, started_s: float) -> SmtpConnection | None:
         """The connection to use, a new one where the old one is used up; None when there is none to be had: that is dealt with."""
