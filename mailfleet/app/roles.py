@@ -17,7 +17,7 @@ from mailfleet.config.settings import Settings, worker_count
 from mailfleet.engine.maintain import Maintainer
 from mailfleet.engine.requests import Actor
 from mailfleet.sandbox import role as sandbox_role
-from mailfleet.store import sending, tenants
+from mailfleet.store import sending, sites, tenants
 
 SANDBOX_DOMAIN = "shop.example"
 
@@ -55,6 +55,9 @@ def bootstrap(settings: Settings, folder: DataFolder) -> None:
         base = compose.base(settings, folder, "bootstrap")
         try:
             await base.database.write(tenants.ensure_default)
+            await base.database.write(
+                sites.reset_shares
+            )  # no process delivers now, and there may be fewer of them this time
             await _connection(base)
         finally:
             base.database.close()

@@ -240,6 +240,8 @@ class Acceptor:
                 check_same(earlier[0], parcel.idempotency[1])
                 return MessageAccepted.model_validate_json(earlier[1])
         stream = known_stream(tx, actor, parcel.stream)
+        if stream.priority == tenants.URGENT:
+            tx.wake()
         now_ms = self._clock.now_ms()
         goods = Consignment.of(
             stream,
