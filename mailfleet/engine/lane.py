@@ -167,12 +167,12 @@ class Lane:
         """The next delivery, or None when none came for ``idle_connection_s``."""
         try:
             async with asyncio.timeout(self.limits.idle_connection_s):
-                while True:
+                item = None
+                while item is None and not self._stopping and self._active <= self.allowed:
                     self._work.clear()
                     await self._work.wait()
                     item = self.take(line)
-                    if item is not None or self._stopping or self._active > self.allowed:
-                        return item
+                return item
         except TimeoutError:
             self.target = max(MIN_TARGET, self.target // 2)
             return None

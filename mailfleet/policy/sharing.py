@@ -1,6 +1,6 @@
 """When one site is too much for one core: its lane is split over all delivery processes, and so are its limits. Pure.
 
-A site belongs to one process, so its limits hold without any talk. Where that process has no time left and most of what it
+A site belongs to one process, so its limits hold without any talk. Where that process has no time left and much of what it
 does is for this site, the others take their part: each keeps to a fixed part of every limit, so the sum is exact.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 BUSY_SHARE = 0.85  # of a core; above it the process has nothing left to give
-LANE_SHARE = 0.6  # of what the process has settled lately
+LANE_SHARE = 0.2  # of what the process has settled lately: many small sites spread over the processes by themselves
 WINDOW_S = 2.0
 
 

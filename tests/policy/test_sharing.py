@@ -32,7 +32,7 @@ def test_one_site_that_fills_a_core_is_shared() -> None:
         (BUSY, 1, True, 2),  # one connection cannot be divided
         (BUSY, 10, False, 2),  # nothing waits
         (BUSY._replace(cpu_s=1.0), 10, True, 2),  # there is time left
-        (BUSY._replace(lane_settled=500), 10, True, 2),  # others keep it busy as well
+        (BUSY._replace(lane_settled=150), 10, True, 2),  # others keep it busy as well
         (BUSY._replace(wall_s=1.0, cpu_s=1.0), 10, True, 2),  # too short to tell
     ],
 )
