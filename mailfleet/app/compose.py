@@ -8,8 +8,10 @@ import shutil
 import socket
 from dataclasses import dataclass
 
+from mailfleet.app import metering
 from mailfleet.app.folder import DataFolder
 from mailfleet.base.clock import Clock, SystemClock
+from mailfleet.base.gauges import Gauges
 from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.config.settings import Settings
@@ -40,6 +42,8 @@ class Base:
     ids: IdGenerator
     catalog: Catalog
     hostname: str
+    role: str
+    gauges: Gauges
 
     @property
     def time_scale(self) -> float:
@@ -52,6 +56,7 @@ def base(settings: Settings, folder: DataFolder, role: str, slot: int = 0) -> Ba
     clock = SystemClock()
     database = Database(folder.database)
     box = SecretBox.open_file(folder.master_key)
+    name = f"{role}-{slot}" if role == "deliver" else role
     return Base(
         settings,
         folder,
@@ -61,6 +66,8 @@ def base(settings: Settings, folder: DataFolder, role: str, slot: int = 0) -> Ba
         IdGenerator(WORKER[role] + slot),
         Catalog(database, box, clock),
         hostname_of(settings),
+        name,
+        metering.gauges_of(folder.run, name),
     )
 
 
