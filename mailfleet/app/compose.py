@@ -7,6 +7,7 @@ import random
 import shutil
 import socket
 from dataclasses import dataclass
+from functools import partial
 
 from mailfleet.app import metering
 from mailfleet.app.folder import DataFolder
@@ -16,6 +17,7 @@ from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.config.settings import Settings
 from mailfleet.engine.accept import Acceptor, Screen
+from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.campaigns import Campaigns
 from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.manage import Manager, Publish
@@ -117,7 +119,7 @@ def manager(base: Base) -> Manager:
     )
 
 
-def services(base: Base) -> tuple[Services, SubmissionDesk]:
+def services(base: Base, backlog: Backlog) -> tuple[Services, SubmissionDesk]:
     """What the entrances need."""
     retry, scale = base.settings.retry, base.time_scale
     gate = screen(base.settings, base.folder, base.clock)
@@ -133,9 +135,13 @@ def services(base: Base) -> tuple[Services, SubmissionDesk]:
         ids=base.ids,
     )
     campaigns = Campaigns(base.database, acceptor, gate, retry=retry, time_scale=scale, clock=base.clock, ids=base.ids)
-    observer = Observer(base.database, gate, base.clock, sandbox=base.settings.sandbox.enabled, time_scale=scale)
+    observer = Observer(
+        base.database, gate, backlog, base.clock, sandbox=base.settings.sandbox.enabled, time_scale=scale
+    )
     manage = manager(base)
     desk = SubmissionDesk(base.database, manage, acceptor, gate)
+    for entrance, taken in (*acceptor.taken.items(), ("campaign", campaigns.taken)):
+        base.gauges.watch("accepted_recipients_total", partial(getattr, taken, "n"), entrance=entrance)
     return Services(messages=acceptor, campaigns=campaigns, observe=observer, manage=manage), desk
 
 

@@ -10,6 +10,7 @@ import structlog
 
 from mailfleet.base.gauges import Gauges
 from mailfleet.config.metrics import CATALOGUE
+from mailfleet.config.settings import Settings, worker_count
 from mailfleet.engine import snapshots
 from mailfleet.store.database import Database
 
@@ -18,6 +19,12 @@ log = structlog.get_logger()
 EVERY_S = 1.0
 LAG_EVERY_S = 0.1
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def role_names(settings: Settings) -> list[str]:
+    """The roles of this node, as they are called in files and labels."""
+    deliver = [f"deliver-{slot}" for slot in range(worker_count(settings))]
+    return [*(["sandbox"] if settings.sandbox.enabled else []), "front", "jobs", *deliver]
 
 
 def gauges_of(run_folder: Path, role: str) -> Gauges:

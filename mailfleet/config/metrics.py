@@ -11,6 +11,8 @@ _SLOW = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 43_200, 
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ATTEMPT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
+NAMES_BEGIN_WITH = "mailfleet_"
+
 CATALOGUE: dict[str, Metric] = {
     # Delivering
     "deliveries_total": Metric(
@@ -36,6 +38,38 @@ CATALOGUE: dict[str, Metric] = {
     "settlements_waiting": Metric("gauge", "Attempts whose outcome is not in the database yet."),
     "settle_retries_total": Metric("counter", "Batches of outcomes that had to be written again."),
     "dns_lookups_total": Metric("counter", "Domains looked up, by result: found, absent, failed.", ("result",)),
+    # Taking mail in
+    "accepted_recipients_total": Metric(
+        "counter", "Recipients accepted, by entrance: http, smtp, campaign; suppressed ones included.", ("entrance",)
+    ),
+    "http_requests_total": Metric(
+        "counter", "HTTP requests, by the template of their route.", ("method", "route", "status")
+    ),
+    "http_request_seconds": Metric(
+        "histogram", "From an HTTP request to the beginning of its answer.", ("route",), _ATTEMPT
+    ),
+    "http_requests_open": Metric("gauge", "HTTP requests that are being answered, followers of events included."),
+    "submission_connections": Metric("gauge", "Open connections of submission."),
+    "submission_connections_total": Metric("counter", "Connections that submission let in."),
+    "submission_messages_total": Metric("counter", "Messages that submission took: a 250 after the commit."),
+    "submission_refusals_total": Metric(
+        "counter", "What submission refused or ended, by reason; the page of bounds names them.", ("reason",)
+    ),
+    "submission_replies_total": Metric(
+        "counter", "Replies of submission that refuse, for now (4xx) or for good (5xx), by code.", ("code",)
+    ),
+    "submission_buffered_bytes": Metric("gauge", "Message bytes that submission holds in memory."),
+    # The node
+    "queued_deliveries": Metric(
+        "gauge", "Deliveries that wait for their first try or for the next one.", ("provider", "tried"), node=True
+    ),
+    "leased_deliveries": Metric("gauge", "Deliveries that a process has claimed.", ("provider",), node=True),
+    "oldest_delivery_seconds": Metric(
+        "gauge", "Age of the oldest delivery that waits or is claimed.", ("provider",), node=True
+    ),
+    "backlog_count_age_seconds": Metric("gauge", "How old the counts of the backlog are.", node=True),
+    "backlog_counts_total": Metric("counter", "Walks over the queue to count it.", node=True),
+    "free_disk_bytes": Metric("gauge", "Free disk where the data folder lies.", node=True),
     # Each process
     "role_starts_total": Metric("counter", "Starts of the role, the first one included."),
     "resident_memory_bytes": Metric("gauge", "Memory of the role's process that is in RAM."),

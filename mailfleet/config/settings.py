@@ -61,6 +61,9 @@ class Server(_Section):
         "info", pattern="^(debug|info|warning|error)$", description="Least severe level that is logged."
     )
     min_free_disk_mb: int = Field(200, ge=0, description="Below this much free disk new mail is answered 451 or 429.")
+    metrics_open: bool = Field(
+        False, description="Answer /metrics without a token. Off, it takes a token with the scope read."
+    )
 
 
 class Submission(_Section):

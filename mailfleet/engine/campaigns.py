@@ -9,6 +9,7 @@ from dataclasses import replace
 from mailfleet.base import ids
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError
+from mailfleet.base.gauges import Counter
 from mailfleet.base.ids import IdGenerator
 from mailfleet.config.settings import Retry
 from mailfleet.engine.accept import Acceptor, Screen, check_send_at, known_stream, remembered, request_hash
@@ -42,6 +43,7 @@ class Campaigns:
     ) -> None:
         self._database, self._acceptor, self._screen = database, acceptor, screen
         self._retry, self._time_scale, self._clock, self._ids = retry, time_scale, clock, ids
+        self.taken = Counter()  # recipients
 
     async def open(self, actor: Actor, request: CampaignRequest, *, previews: int = 0) -> Upload:
         """Check and compile the content, and start taking recipients. Raises ``InputError`` naming the part and line."""
@@ -134,7 +136,7 @@ class Campaigns:
         return await self._move(actor, campaign, "cancelled", EventKind.CAMPAIGN_CANCELLED, states, "")
 
     def _upload(self, opened: Opened | None, answer: CampaignAccepted | None) -> Upload:
-        return Upload(self._database, opened, answer, self._clock, self._ids, self._retry, self._time_scale)
+        return Upload(self._database, opened, answer, self._clock, self._ids, self._retry, self._time_scale, self.taken)
 
     async def _move(
         self, actor: Actor, campaign: str, state: str, kind: EventKind, allowed: Sequence[str], reason: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import orjson
@@ -12,14 +11,15 @@ from mailfleet.base import ids
 from mailfleet.base.clock import Clock, rfc3339
 from mailfleet.base.errors import InputError, NotFoundError
 from mailfleet.engine.accept import Screen
+from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.render import message_id_of
 from mailfleet.engine.requests import Actor
-from mailfleet.engine.views import DeliveryPage, DeliveryView, EventPage, EventView, Health, QueueRow, QueueView, Trace
+from mailfleet.engine.views import DeliveryPage, DeliveryView, EventPage, EventView, Health, QueueView, Trace
 from mailfleet.mail.address import Address
 from mailfleet.policy.lifecycle import DeliveryState, FlowState, effective_state
 from mailfleet.store import campaigns, contents, deliveries, events
 from mailfleet.store.database import Database, Tx
-from mailfleet.store.deliveries import BacklogRow, DeliveryRow
+from mailfleet.store.deliveries import DeliveryRow
 
 MAX_STORIES = 20
 MAX_STORY_EVENTS = 500
@@ -28,8 +28,17 @@ MAX_STORY_EVENTS = 500
 class Observer:
     """Answers questions for one process."""
 
-    def __init__(self, database: Database, screen: Screen, clock: Clock, *, sandbox: bool, time_scale: float) -> None:
-        self._database, self._screen, self._clock = database, screen, clock
+    def __init__(
+        self,
+        database: Database,
+        screen: Screen,
+        backlog: Backlog,
+        clock: Clock,
+        *,
+        sandbox: bool,
+        time_scale: float,
+    ) -> None:
+        self._database, self._screen, self._backlog, self._clock = database, screen, backlog, clock
         self._sandbox, self._time_scale = sandbox, time_scale
 
     async def events(
@@ -118,19 +127,7 @@ class Observer:
 
     async def queue(self, actor: Actor) -> QueueView:
         """The backlog by site, longest first."""
-        rows = await self._database.read(lambda tx: deliveries.backlog(tx, actor.tenant_id))
-        now_ms = self._clock.now_ms()
-        by_site: dict[tuple[str, str], list[BacklogRow]] = defaultdict(list)
-        for row in rows:
-            by_site[row.provider, row.site_key].append(row)
-        sites = [_queue_row(provider, site, found, now_ms) for (provider, site), found in by_site.items()]
-        sites.sort(key=lambda row: row.queued + row.leased, reverse=True)
-        return QueueView(
-            queued=sum(row.queued for row in sites),
-            deferred=sum(row.deferred for row in sites),
-            leased=sum(row.leased for row in sites),
-            sites=sites,
-        )
+        return await self._backlog.view(actor.tenant_id)
 
     async def health(self) -> Health:
         """Whether new mail would be taken now."""
@@ -224,23 +221,4 @@ def _view(row: DeliveryRow, info: contents.ContentInfo | None) -> DeliveryView:
         tags=list(info.tags) if info else [],
         metadata=info.metadata if info else {},
         reason=row.reason or "",
-    )
-
-
-def _queue_row(provider: str, site: str, rows: Sequence[BacklogRow], now_ms: int) -> QueueRow:
-    queued = [row for row in rows if row.state == DeliveryState.QUEUED]
-    reasons: Counter[str] = Counter()
-    for row in queued:
-        if row.bounce_class:
-            reasons[row.bounce_class] += row.n
-    next_due_ms = min((row.next_due_ms for row in queued), default=None)
-    return QueueRow(
-        provider=provider,
-        site=site,
-        queued=sum(row.n for row in queued),
-        deferred=sum(row.n for row in queued if row.deferred),
-        leased=sum(row.n for row in rows if row.state == DeliveryState.LEASED),
-        oldest_age_s=max(0.0, (now_ms - min(row.oldest_ms for row in rows)) / 1000),
-        next_due_in_s=None if next_due_ms is None else max(0.0, (next_due_ms - now_ms) / 1000),
-        reasons=dict(reasons),
     )

@@ -13,11 +13,12 @@ import mailfleet
 from mailfleet.config.settings import Settings
 from mailfleet.engine.services import Services
 from mailfleet.engine.views import Health
-from mailfleet.listen import http_docs, http_problems
+from mailfleet.listen import http_docs, http_problems, metrics
 from mailfleet.listen.api import campaigns, manage, messages, observe
 from mailfleet.listen.api.bodies import CampaignBody, CampaignOptions, MessageBody
 from mailfleet.listen.http_auth import Engine
 from mailfleet.listen.http_body import CarefulHeaders, SmallBodies
+from mailfleet.listen.http_metrics import RequestCounter
 from mailfleet.listen.http_problems import KINDS, MEDIA_TYPE, ProblemDetails
 
 _DESCRIPTION = """Send messages and campaigns, follow every delivery, and manage what sending needs.
@@ -32,7 +33,7 @@ class Live(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-def create_app(services: Services, settings: Settings) -> FastAPI:
+def create_app(services: Services, settings: Settings, telemetry: metrics.Telemetry | None = None) -> FastAPI:
     """The app. Pages are added to it by whoever composes the process; a path that nobody has is a 404 problem."""
     app = FastAPI(
         title="Mailfleet",
@@ -53,6 +54,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
             "auto_configure": False,
         },
     )
+    telemetry = telemetry or metrics.Telemetry.of_one()
     app.state.services = services
     app.state.settings = settings
     http_problems.install(app)
@@ -60,9 +62,11 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     for router in (messages.router, campaigns.router, observe.router, manage.router):
         app.include_router(router, responses=problems)
     _add_health(app)
+    metrics.install(app, telemetry)
     http_docs.install(app)
     app.add_middleware(SmallBodies)
     app.add_middleware(CarefulHeaders)
+    app.add_middleware(RequestCounter, gauges=telemetry.gauges)
     _describe(app)
     return app
 

@@ -6,7 +6,19 @@ import re
 
 from mailfleet.config.metrics import CATALOGUE
 
-FEW_VALUED = {"outcome", "provider", "result", "stream"}
+FEW_VALUED = {
+    "outcome",
+    "provider",
+    "result",
+    "stream",
+    "entrance",
+    "method",
+    "route",
+    "status",
+    "reason",
+    "tried",
+    "code",
+}
 
 
 def test_names_say_kind_and_unit() -> None:
