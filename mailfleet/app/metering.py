@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 
 import structlog
 
+from mailfleet.base.clock import Clock
 from mailfleet.base.gauges import Gauges
 from mailfleet.config.metrics import CATALOGUE
 from mailfleet.config.settings import Settings, worker_count
@@ -36,8 +36,8 @@ def gauges_of(run_folder: Path, role: str) -> Gauges:
 class Meter:
     """Watches one process from inside and writes its snapshots."""
 
-    def __init__(self, gauges: Gauges, database: Database, run_folder: Path, role: str) -> None:
-        self._gauges, self._run_folder, self._role = gauges, run_folder, role
+    def __init__(self, gauges: Gauges, database: Database, run_folder: Path, role: str, clock: Clock) -> None:
+        self._gauges, self._run_folder, self._role, self._clock = gauges, run_folder, role, clock
         self._said = ""
         gauges.counter("role_starts_total").n += 1
         gauges.watch("database_commits_total", lambda: database.commits)
@@ -49,15 +49,15 @@ class Meter:
 
     async def run(self) -> None:
         """For as long as the process lives."""
-        loop = asyncio.get_running_loop()
-        write_at_s = loop.time()
+        now_s = write_at_s = self._clock.monotonic_s()
         while True:
-            if loop.time() >= write_at_s:
-                write_at_s = loop.time() + EVERY_S
+            if now_s >= write_at_s:
+                write_at_s = now_s + EVERY_S
                 self.write()
-            due_s = loop.time() + LAG_EVERY_S
-            await asyncio.sleep(LAG_EVERY_S)
-            self._lag.observe(max(0.0, loop.time() - due_s))
+            due_s = self._clock.monotonic_s() + LAG_EVERY_S
+            await self._clock.sleep(LAG_EVERY_S)
+            now_s = self._clock.monotonic_s()
+            self._lag.observe(max(0.0, now_s - due_s))
 
     def write(self) -> None:
         """Write a snapshot now. What keeps it from being written is logged, once while it stays the same."""

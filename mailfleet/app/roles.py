@@ -114,7 +114,7 @@ def _role(
             loop.add_reader(lifeline, cut)  # readable means: the supervisor is gone
             beating = asyncio.create_task(_keep_beating(beat))
             base = compose.base(settings, folder, name, slot)
-            meter = Meter(base.gauges, base.database, folder.run, base.role)
+            meter = Meter(base.gauges, base.database, folder.run, base.role, base.clock)
             metering = asyncio.create_task(meter.run())
             try:
                 await work(base, stop)

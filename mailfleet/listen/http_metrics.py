@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Hashable
 from typing import Any
 
@@ -10,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mailfleet.base.clock import SystemClock
 from mailfleet.base.gauges import Counter, Gauges, Histogram
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -20,7 +20,7 @@ class RequestCounter:
     """ASGI middleware, to be the outermost. A route that no path matches is ``unmatched``: what strangers ask for is no label."""
 
     def __init__(self, app: ASGIApp, gauges: Gauges) -> None:
-        self._app, self._gauges = app, gauges
+        self._app, self._gauges, self._clock = app, gauges, SystemClock()
         self._counters: dict[tuple[str, str, int], Counter] = {}
         self._times: dict[str, Histogram] = {}
         self._templates: dict[Hashable, str] = {}
@@ -31,15 +31,14 @@ class RequestCounter:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        loop = asyncio.get_running_loop()
-        started_s = loop.time()
+        started_s = self._clock.monotonic_s()
         status = 0
 
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._count(scope, status, loop.time() - started_s)
+                self._count(scope, status, self._clock.monotonic_s() - started_s)
             await send(message)
 
         self._open += 1
@@ -47,7 +46,7 @@ class RequestCounter:
             await self._app(scope, receive, watched)
         except BaseException:
             if not status:  # whoever is outside of us says 500
-                self._count(scope, 500, loop.time() - started_s)
+                self._count(scope, 500, self._clock.monotonic_s() - started_s)
             raise
         finally:
             self._open -= 1
