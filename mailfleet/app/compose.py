@@ -23,6 +23,7 @@ from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.manage import Manager, Publish
 from mailfleet.engine.observe import Observer
 from mailfleet.engine.services import Services
+from mailfleet.engine.shared import LongReads
 from mailfleet.engine.submission import SubmissionDesk
 from mailfleet.net.resolver import Resolver
 from mailfleet.sandbox.published import publish
@@ -119,7 +120,7 @@ def manager(base: Base) -> Manager:
     )
 
 
-def services(base: Base, backlog: Backlog) -> tuple[Services, SubmissionDesk]:
+def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, SubmissionDesk]:
     """What the entrances need."""
     retry, scale = base.settings.retry, base.time_scale
     gate = screen(base.settings, base.folder, base.clock)
@@ -134,9 +135,11 @@ def services(base: Base, backlog: Backlog) -> tuple[Services, SubmissionDesk]:
         clock=base.clock,
         ids=base.ids,
     )
-    campaigns = Campaigns(base.database, acceptor, gate, retry=retry, time_scale=scale, clock=base.clock, ids=base.ids)
+    campaigns = Campaigns(
+        base.database, acceptor, gate, reads, retry=retry, time_scale=scale, clock=base.clock, ids=base.ids
+    )
     observer = Observer(
-        base.database, gate, backlog, base.clock, sandbox=base.settings.sandbox.enabled, time_scale=scale
+        base.database, reads, gate, backlog, base.clock, sandbox=base.settings.sandbox.enabled, time_scale=scale
     )
     manage = manager(base)
     desk = SubmissionDesk(base.database, manage, acceptor, gate)

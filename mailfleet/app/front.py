@@ -20,6 +20,7 @@ from mailfleet.base.errors import ConfigError
 from mailfleet.config.settings import Settings, Submission, split_host_port
 from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.maintain import discard_unsealed
+from mailfleet.engine.shared import LongReads
 from mailfleet.listen.http import create_app
 from mailfleet.listen.submission import SubmissionListener
 from mailfleet.net.tls_server import ensure_self_signed, server_context
@@ -41,10 +42,11 @@ class _Server(uvicorn.Server):
 async def run(base: compose.Base, stop: asyncio.Event) -> None:
     """Serve until ``stop``. ``connection.json`` is written when every entrance is open."""
     settings, folder = base.settings, base.folder
-    backlog = Backlog(base.database, base.clock)
-    services, desk = compose.services(base, backlog)
+    reads = LongReads(base.database)
+    backlog = Backlog(reads, base.clock)
+    services, desk = compose.services(base, reads, backlog)
     await discard_unsealed(base.database)
-    app = create_app(services, settings, telemetry(base, backlog))
+    app = create_app(services, settings, telemetry(base, reads, backlog))
     page.install(app, services, base.clock)
     listening = await _bind(settings.server.http_listen)
     config = uvicorn.Config(

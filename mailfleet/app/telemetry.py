@@ -12,6 +12,7 @@ from mailfleet.app import compose, metering
 from mailfleet.base.errors import BusyError
 from mailfleet.engine import snapshots
 from mailfleet.engine.backlog import Backlog
+from mailfleet.engine.shared import LongReads
 from mailfleet.engine.snapshots import Snapshot
 from mailfleet.listen.metrics import Telemetry
 from mailfleet.store.tenants import DEFAULT_TENANT
@@ -19,7 +20,7 @@ from mailfleet.store.tenants import DEFAULT_TENANT
 COUNT_WITHIN_S = 3.0  # a scrape that would have to wait longer tells the counts there are
 
 
-def telemetry(base: compose.Base, backlog: Backlog) -> Telemetry:
+def telemetry(base: compose.Base, reads: LongReads, backlog: Backlog) -> Telemetry:
     """For the front's HTTP entrance."""
     gauges, tenant = base.gauges, DEFAULT_TENANT
     gauges.watch_many("queued_deliveries", lambda: backlog.queued(tenant))
@@ -27,6 +28,9 @@ def telemetry(base: compose.Base, backlog: Backlog) -> Telemetry:
     gauges.watch_many("oldest_delivery_seconds", lambda: backlog.oldest_s(tenant))
     gauges.watch("backlog_count_age_seconds", lambda: backlog.age_s(tenant))
     gauges.watch("backlog_counts_total", lambda: backlog.walks)
+    gauges.watch("long_reads_waiting", lambda: reads.waiting)
+    gauges.watch("long_reads_total", lambda: reads.answered)
+    gauges.watch("long_reads_refused_total", lambda: reads.refused)
     gauges.watch("free_disk_bytes", lambda: shutil.disk_usage(base.folder.root).free)
 
     async def collect() -> Sequence[Snapshot]:

@@ -48,6 +48,11 @@ CATALOGUE: dict[str, Metric] = {
     "http_request_seconds": Metric(
         "histogram", "From an HTTP request to the beginning of its answer.", ("route",), _ATTEMPT
     ),
+    "http_refusals_total": Metric(
+        "counter", "HTTP requests that were answered 429 by a bound of the entrance, by the bound.", ("reason",)
+    ),
+    "http_buffered_bytes": Metric("gauge", "Bytes of HTTP bodies held in memory."),
+    "event_followers": Metric("gauge", "Clients that follow events."),
     "http_requests_open": Metric("gauge", "HTTP requests that are being answered, followers of events included."),
     "submission_connections": Metric("gauge", "Open connections of submission."),
     "submission_connections_total": Metric("counter", "Connections that submission let in."),
@@ -69,6 +74,11 @@ CATALOGUE: dict[str, Metric] = {
     ),
     "backlog_count_age_seconds": Metric("gauge", "How old the counts of the backlog are.", node=True),
     "backlog_counts_total": Metric("counter", "Walks over the queue to count it.", node=True),
+    "long_reads_waiting": Metric(
+        "gauge", "Questions that walk over many rows: the one being answered and those in line."
+    ),
+    "long_reads_total": Metric("counter", "Questions that walk over many rows, answered."),
+    "long_reads_refused_total": Metric("counter", "Such questions that were answered 429 because the line was full."),
     "free_disk_bytes": Metric("gauge", "Free disk where the data folder lies.", node=True),
     # Each process
     "role_starts_total": Metric("counter", "Starts of the role, the first one included."),

@@ -17,9 +17,10 @@ from mailfleet.listen import http_docs, http_problems, metrics
 from mailfleet.listen.api import campaigns, manage, messages, observe
 from mailfleet.listen.api.bodies import CampaignBody, CampaignOptions, MessageBody
 from mailfleet.listen.http_auth import Engine
-from mailfleet.listen.http_body import CarefulHeaders, SmallBodies
+from mailfleet.listen.http_body import BodyRoom, CarefulHeaders, SmallBodies
 from mailfleet.listen.http_metrics import RequestCounter
 from mailfleet.listen.http_problems import KINDS, MEDIA_TYPE, ProblemDetails
+from mailfleet.listen.http_tolls import HttpTolls
 
 _DESCRIPTION = """Send messages and campaigns, follow every delivery, and manage what sending needs.
 
@@ -55,6 +56,12 @@ def create_app(services: Services, settings: Settings, telemetry: metrics.Teleme
         },
     )
     telemetry = telemetry or metrics.Telemetry.of_one()
+    tolls = HttpTolls(telemetry.gauges)
+    room = BodyRoom(settings.server.http_max_buffered_mb * 1_048_576, tolls)
+    telemetry.gauges.watch("http_buffered_bytes", lambda: room.held_bytes)
+    app.state.body_room = room
+    app.state.followers = observe.Followers(tolls)
+    telemetry.gauges.watch("event_followers", lambda: app.state.followers.open)
     app.state.services = services
     app.state.settings = settings
     http_problems.install(app)
@@ -64,7 +71,7 @@ def create_app(services: Services, settings: Settings, telemetry: metrics.Teleme
     _add_health(app)
     metrics.install(app, telemetry)
     http_docs.install(app)
-    app.add_middleware(SmallBodies)
+    app.add_middleware(SmallBodies, room=room)
     app.add_middleware(CarefulHeaders)
     app.add_middleware(RequestCounter, gauges=telemetry.gauges)
     _describe(app)
