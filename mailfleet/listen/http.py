@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import mailfleet
+from mailfleet.base.errors import ConfigError
 from mailfleet.config.settings import Settings
 from mailfleet.engine.services import Services
 from mailfleet.engine.views import Health
@@ -17,7 +18,7 @@ from mailfleet.listen import http_docs, http_problems, metrics
 from mailfleet.listen.api import campaigns, manage, messages, observe
 from mailfleet.listen.api.bodies import CampaignBody, CampaignOptions, MessageBody
 from mailfleet.listen.http_auth import Engine
-from mailfleet.listen.http_body import BodyRoom, CarefulHeaders, SmallBodies
+from mailfleet.listen.http_body import BodyRoom, CarefulHeaders, SmallBodies, max_body_bytes
 from mailfleet.listen.http_metrics import RequestCounter
 from mailfleet.listen.http_problems import KINDS, MEDIA_TYPE, ProblemDetails
 from mailfleet.listen.http_tolls import HttpTolls
@@ -56,6 +57,13 @@ def create_app(services: Services, settings: Settings, telemetry: metrics.Teleme
         },
     )
     telemetry = telemetry or metrics.Telemetry.of_one()
+    largest_bytes = max_body_bytes(settings.submission.max_message_bytes)
+    if largest_bytes > settings.server.http_max_buffered_mb * 1_048_576:
+        raise ConfigError(
+            "one message of submission.max_message_bytes, as JSON, would not fit into it",
+            where="server.http_max_buffered_mb",
+            mend=f"set it to at least {-(-largest_bytes // 1_048_576)}",
+        )
     tolls = HttpTolls(telemetry.gauges)
     room = BodyRoom(settings.server.http_max_buffered_mb * 1_048_576, tolls)
     telemetry.gauges.watch("http_buffered_bytes", lambda: room.held_bytes)

@@ -47,6 +47,11 @@ def room_of(request: Request) -> BodyRoom:
     return room
 
 
+def max_body_bytes(max_message_bytes: int) -> int:
+    """The largest body of JSON: a third more than the message, as attachments come in base64, as they will in the message."""
+    return max_message_bytes * 4 // 3 + 65536
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body, at most ``limit`` bytes of it; more raises ``ProblemError`` as soon as it is known, ``BusyError`` when all
     requests together hold too much."""
