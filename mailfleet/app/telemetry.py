@@ -7,6 +7,7 @@ import contextlib
 import math
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from mailfleet.app import compose, metering
 from mailfleet.base.errors import BusyError
@@ -37,20 +38,16 @@ def telemetry(base: compose.Base, reads: LongReads, backlog: Backlog) -> Telemet
         with contextlib.suppress(BusyError, TimeoutError):
             async with asyncio.timeout(COUNT_WITHIN_S):
                 await backlog.counts(tenant)
-        return _all_roles(base)
+        own = gauges.snapshot()
+        # On disk before it is told, so that the next run of this role cannot begin below it. A full disk is in the log already.
+        with contextlib.suppress(OSError):
+            snapshots.write(base.folder.run, base.role, own)
+        others = [role for role in metering.role_names(base.settings) if role != base.role]
+        return [Snapshot(base.role, tuple(own), 0.0), *await asyncio.to_thread(_read, base.folder.run, others)]
 
     return Telemetry(gauges, collect)
 
 
-def _all_roles(base: compose.Base) -> list[Snapshot]:
-    """Every role that should run, silent ones included. Our own numbers are on disk before they are told, so that the next run of
-    this role cannot begin below them."""
-    own = base.gauges.snapshot()
-    with contextlib.suppress(OSError):  # said in the log by the meter
-        snapshots.write(base.folder.run, base.role, own)
-    return [
-        Snapshot(role, tuple(own), 0.0)
-        if role == base.role
-        else snapshots.read(base.folder.run, role) or Snapshot(role, (), math.inf)
-        for role in metering.role_names(base.settings)
-    ]
+def _read(run_folder: Path, roles: Sequence[str]) -> list[Snapshot]:
+    """Every role that should run, those included that have written nothing."""
+    return [snapshots.read(run_folder, role) or Snapshot(role, (), math.inf) for role in roles]

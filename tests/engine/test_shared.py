@@ -80,15 +80,17 @@ async def test_a_viewer_that_leaves_takes_the_answer_from_nobody() -> None:
 
 
 async def test_long_reads_take_turns_and_leave_a_reader_free(database: Database) -> None:
-    reads, go_on, inside = LongReads(database), threading.Event(), []
+    reads, go_on, began, inside = LongReads(database), threading.Event(), threading.Event(), []
 
     def long(tx: Tx) -> int:
         inside.append(1)
+        began.set()
         assert go_on.wait(60)
         return int(tx.value("SELECT 1"))
 
     try:
         waiting = [asyncio.create_task(reads.read(long)) for _ in range(MAX_WAITING)]
+        assert await asyncio.to_thread(began.wait, 60)
         assert await database.read(lambda tx: tx.value("SELECT 2")) == 2
         with pytest.raises(BusyError, match="too many long questions") as refused:
             await reads.read(long)
