@@ -14,6 +14,7 @@ from mailfleet.config.bounce_rules import load_rules
 from mailfleet.config.providers import load_providers
 from mailfleet.config.settings import Delivery
 from mailfleet.engine.connect import Connector
+from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.lane import LaneEdges, LaneLimits
 from mailfleet.engine.locate import Locator
@@ -73,7 +74,7 @@ async def _work(
     delivery = base.settings.delivery
     connector = Connector(resolver, _client_options(base), port=_remote_port(base), ipv6=delivery.ipv6, rng=rng)
     renderer = Renderer(base.catalog, base.box)
-    edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event())
+    edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event(), Gate())
     scheduler = Scheduler(
         base.database,
         base.catalog,

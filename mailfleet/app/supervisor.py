@@ -85,6 +85,7 @@ class _Supervisor:
     def run(self) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         gc.freeze()  # what is shared with the children stays shared
+        gc.set_threshold(20_000, 20, 50)
         for child in self._children:
             self._start(child)
         stopping = False
@@ -104,6 +105,7 @@ class _Supervisor:
     def _start(self, child: _Child) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
+        child.beat()  # the time until its loop turns counts from now on
         pid = os.fork()
         if pid == 0:
             _child_main(child, self._settings, self._folder, self._lifeline_read, (self._lock, self._lifeline_write))

@@ -12,6 +12,7 @@ import structlog
 
 from mailfleet.base.clock import Clock
 from mailfleet.engine.connect import Connector, site_failure
+from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.line import Item, Line
 from mailfleet.engine.render import Renderer
@@ -51,6 +52,7 @@ class LaneEdges:
     clock: Clock
     time_scale: float
     hungry: asyncio.Event  # set when a lane could use more deliveries
+    gate: Gate
 
 
 class Lane:

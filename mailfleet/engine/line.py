@@ -134,6 +134,7 @@ class Line:
         connection = await self._connected(item, started_s)
         if connection is None:
             return
+        await edges.gate.turn(item.priority)
         try:
             prepared = await edges.renderer.prepare(claimed)
             transaction = edges.renderer.transaction(prepared, connection.extensions, now_ms=edges.clock.now_ms())

@@ -29,6 +29,7 @@ from mailfleet.store.queue import Claimed, Settlement
 
 log = structlog.get_logger()
 MAX_BATCH = 500
+GATHER_S = 0.02  # outcomes are in the journal by now: a commit that waits a little carries more of them
 
 
 class Attempt(NamedTuple):
@@ -117,6 +118,7 @@ class Settler:
         """Commit what is pending, for ever: while one commit syncs the next batch gathers."""
         while True:
             await self._wake.wait()
+            await asyncio.sleep(GATHER_S)
             self._wake.clear()
             while self._pending:
                 batch, self._pending = self._pending[:MAX_BATCH], self._pending[MAX_BATCH:]

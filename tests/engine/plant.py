@@ -23,6 +23,7 @@ from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.campaigns import Campaigns
 from mailfleet.engine.catalog import Catalog, key_label
 from mailfleet.engine.connect import Connector
+from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.lane import Lane, LaneEdges, LaneLimits
 from mailfleet.engine.locate import Locator
@@ -256,7 +257,7 @@ class Works:
         options = ClientOptions(HOST, TIMEOUTS, tls="none", loopback_only=True)
         connector = Connector(self.resolver, options, port=self.port, ipv6=False, rng=rng)
         self.edges = LaneEdges(
-            connector, plant.renderer, self.settler, self.journal, clock, plant.time_scale, asyncio.Event()
+            connector, plant.renderer, self.settler, self.journal, clock, plant.time_scale, asyncio.Event(), Gate()
         )
         self.scheduler = Scheduler(
             plant.database,
