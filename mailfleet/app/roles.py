@@ -12,6 +12,7 @@ import uvloop
 
 from mailfleet.app import compose, deliver, front
 from mailfleet.app.folder import DataFolder
+from mailfleet.app.metering import Meter
 from mailfleet.base.ids import TenantId
 from mailfleet.config.settings import Settings, worker_count
 from mailfleet.engine.maintain import Maintainer
@@ -116,10 +117,14 @@ def _role(
             loop.add_reader(lifeline, cut)  # readable means: the supervisor is gone
             beating = asyncio.create_task(_keep_beating(beat))
             base = compose.base(settings, folder, name, slot)
+            meter = Meter(base.gauges, base.database, folder.run, base.role, base.clock)
+            metering = asyncio.create_task(meter.run())
             try:
                 await work(base, stop)
             finally:
                 beating.cancel()
+                metering.cancel()
+                meter.write()
                 base.database.close()
 
         uvloop.run(main())
