@@ -8,6 +8,7 @@ import contextlib
 import structlog
 
 from mailfleet.app import compose
+from mailfleet.app.patience import patiently, unless_stopped
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.config.bounce_rules import load_rules
@@ -37,16 +38,40 @@ async def run(base: compose.Base, slot: int, slots: int, stop: asyncio.Event) ->
     folder = base.folder.run
     with slot_lock(folder, slot, wait=True):
         lease_ms = round(base.settings.delivery.lease_s * 1000)
-        lease_id = await base.database.write(
-            lambda tx: queue.new_lease(tx, f"deliver-{slot}", slot, base.clock.now_ms() + lease_ms)
-        )
-        for old in await base.database.read(lambda tx: queue.leases_of_slot(tx, slot, lease_id)):
-            await recover_lease(base.database, folder, slot, old, base.clock)
-        journal = Journal(folder, slot, lease_id)
+        opened = await unless_stopped(stop, _open(base, slot, lease_ms))
+        if opened is None:
+            return
+        lease_id, journal = opened
         await _work(base, slot, slots, lease_id, lease_ms, journal, stop)
         journal.close()
         # What was not settled in time is dealt with as after a crash: a 250 in the journal counts, the rest is released.
-        await recover_lease(base.database, folder, slot, lease_id, base.clock)
+        try:
+            await recover_lease(base.database, folder, slot, lease_id, base.clock)
+        except BusyError as error:
+            log.error("what is under lease is left to the next start", reason=error.reason)
+
+
+async def _open(base: compose.Base, slot: int, lease_ms: int) -> tuple[int, Journal]:
+    """A lease and a journal for this run, when everything that earlier runs left is recovered."""
+    folder, clock = base.folder.run, base.clock
+
+    async def lease() -> int:
+        return await base.database.write(
+            lambda tx: queue.new_lease(tx, f"deliver-{slot}", slot, clock.now_ms() + lease_ms)
+        )
+
+    lease_id = await patiently("opening a lease", lease)
+
+    async def recover() -> None:
+        for old in await base.database.read(lambda tx: queue.leases_of_slot(tx, slot, lease_id)):
+            await recover_lease(base.database, folder, slot, old, clock)
+
+    await patiently("recovering earlier leases", recover)
+
+    async def journal() -> Journal:
+        return Journal(folder, slot, lease_id)
+
+    return lease_id, await patiently("opening the journal", journal)
 
 
 async def _work(
@@ -91,8 +116,8 @@ async def _work(
     )
     tasks = {
         asyncio.create_task(settler.run(), name="settler"),
-        asyncio.create_task(scheduler.run(), name="scheduler"),
-        asyncio.create_task(locator.run(), name="locator"),
+        asyncio.create_task(patiently("claiming", scheduler.run), name="scheduler"),
+        asyncio.create_task(patiently("locating", locator.run), name="locator"),
         asyncio.create_task(_heartbeat(base.database, lease_id, lease_ms, clock), name="heartbeat"),
     }
     waiting = asyncio.create_task(stop.wait(), name="stop")

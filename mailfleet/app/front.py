@@ -15,6 +15,7 @@ import uvicorn
 
 from mailfleet.app import compose
 from mailfleet.app.folder import DataFolder
+from mailfleet.app.patience import patiently, unless_stopped
 from mailfleet.base.errors import ConfigError
 from mailfleet.config.settings import Settings, Submission, split_host_port
 from mailfleet.engine.maintain import discard_unsealed
@@ -40,7 +41,8 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
     """Serve until ``stop``. ``connection.json`` is written when every entrance is open."""
     settings, folder = base.settings, base.folder
     services, desk = compose.services(base)
-    await discard_unsealed(base.database)
+    if await unless_stopped(stop, patiently("discarding half a list", lambda: _discard(base))) is None:
+        return
     app = create_app(services, settings)
     page.install(app, services, base.clock)
     listening = await _bind(settings.server.http_listen)
@@ -55,7 +57,10 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
-    _announce(folder, listening, address)
+    try:
+        _announce(folder, listening, address)
+    except OSError as error:  # what it says from an earlier start is true as long as the ports are the same
+        log.error("connection.json cannot be written", reason=error.strerror)
     waiting = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True
@@ -63,6 +68,11 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
     await serving
     waiting.cancel()
     assert stop.is_set(), "the HTTP server ended by itself"
+
+
+async def _discard(base: compose.Base) -> bool:
+    await discard_unsealed(base.database)
+    return True
 
 
 def _submission(settings: Settings) -> Submission:

@@ -23,6 +23,7 @@ from mailfleet.store.deliveries import BacklogRow, DeliveryRow
 
 MAX_STORIES = 20
 MAX_STORY_EVENTS = 500
+HEALTH_FRESH_S = 1.0
 
 
 class Observer:
@@ -31,6 +32,7 @@ class Observer:
     def __init__(self, database: Database, screen: Screen, clock: Clock, *, sandbox: bool, time_scale: float) -> None:
         self._database, self._screen, self._clock = database, screen, clock
         self._sandbox, self._time_scale = sandbox, time_scale
+        self._tried: tuple[float, str] = (-HEALTH_FRESH_S, "")
 
     async def events(
         self,
@@ -133,8 +135,12 @@ class Observer:
         )
 
     async def health(self) -> Health:
-        """Whether new mail would be taken now."""
-        reason = self._screen.has_room()
+        """Whether new mail would be taken now: there is room, and the database can commit. Tried once a second at the most."""
+        reason, now_s = self._screen.has_room(), self._clock.monotonic_s()
+        if not reason:
+            if now_s - self._tried[0] >= HEALTH_FRESH_S:
+                self._tried = (now_s, await self._database.trouble())
+            reason = self._tried[1]
         return Health(
             ok=not reason, reason=reason, sandbox=self._sandbox, time_scale=self._time_scale, version=__version__
         )

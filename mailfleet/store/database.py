@@ -117,7 +117,7 @@ class Database:
         self._lock_file = os.open(path.with_name(path.name + ".writer"), os.O_RDWR | os.O_CREAT, 0o600)
         self._writer = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
         self._writer.start()
-        self.commits = 0
+        self.commits = self._commits_seen = 0
         self.jobs = 0
 
     async def write(self, work: Callable[[Tx], T]) -> T:
@@ -140,6 +140,17 @@ class Database:
             raise StoreClosedError("the database is closed")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
+    async def trouble(self) -> str:
+        """Empty, or why nothing can be committed at the moment. What was committed since the last call answers it; else it is
+        tried: a commit that changes nothing is a write all the same."""
+        if self.commits == self._commits_seen:
+            try:
+                await self.write(_touch)
+            except BusyError as error:
+                return error.reason
+        self._commits_seen = self.commits
+        return ""
+
     def close(self) -> None:
         """Finish what is queued, then close. Safe to call twice."""
         if not self._closed:
@@ -156,11 +167,15 @@ class Database:
                 connection = self._local.connection = open_connection(self._path, readonly=True)
             except _EDGE_ERRORS as error:
                 raise BusyError(f"the database cannot be read: {error}") from error
-        connection.execute("BEGIN")
         try:
-            return work(_SqliteTx(connection))
-        finally:
-            connection.execute("COMMIT")
+            connection.execute("BEGIN")
+            try:
+                return work(_SqliteTx(connection))
+            finally:
+                if connection.in_transaction:  # an error of the disk may have ended it
+                    connection.execute("COMMIT")
+        except _READ_ERRORS as error:
+            raise BusyError(f"the database cannot be read: {error}") from error
 
     def _write_loop(self) -> None:
         connection: apsw.Connection | None = None
@@ -186,8 +201,8 @@ class Database:
 
     def _run_group(self, connection: apsw.Connection | None, group: list[_Job]) -> apsw.Connection | None:
         """Run and commit a group; returns the connection, opened here so that whoever waits hears when it fails."""
-        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
         try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
             connection = connection or open_connection(self._path)
             connection.execute("BEGIN IMMEDIATE")
             tx = _SqliteTx(connection)
@@ -223,7 +238,12 @@ def _run_job(connection: apsw.Connection, tx: Tx, job: _Job, *, alone: bool) -> 
     connection.execute("RELEASE job")
 
 
-_EDGE_ERRORS = (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.BusyError, apsw.CorruptError)
+def _touch(tx: Tx) -> None:
+    tx.rows(f"PRAGMA user_version = {tx.value('PRAGMA user_version')}")
+
+
+_READ_ERRORS = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.BusyError, apsw.CorruptError)
+_EDGE_ERRORS = (*_READ_ERRORS, apsw.ReadOnlyError)  # of a read, "read-only" is a bug: it tried to write
 
 
 def _edge_error(error: BaseException) -> BaseException:
