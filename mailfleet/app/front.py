@@ -20,6 +20,7 @@ from mailfleet.base.errors import ConfigError
 from mailfleet.config.settings import Settings, Submission, split_host_port
 from mailfleet.engine.maintain import discard_unsealed
 from mailfleet.listen.http import create_app
+from mailfleet.listen.http_connections import HttpConnections
 from mailfleet.listen.submission import SubmissionListener
 from mailfleet.net.tls_server import ensure_self_signed, server_context
 from mailfleet.web import page
@@ -47,7 +48,14 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
     page.install(app, services, base.clock)
     listening = await _bind(settings.server.http_listen)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE_S, server_header=False
+        app,
+        http=HttpConnections(settings.server, base.clock).protocol,  # type: ignore[arg-type]  # it is only called
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=GRACE_S,
+        server_header=False,
     )
     server = _Server(config)
     listener = SubmissionListener(
