@@ -15,6 +15,7 @@ from mailfleet.config.bounce_rules import load_rules
 from mailfleet.config.providers import load_providers
 from mailfleet.config.settings import Delivery
 from mailfleet.engine.connect import Connector
+from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.lane import LaneEdges, LaneLimits
 from mailfleet.engine.locate import Locator
@@ -96,7 +97,15 @@ async def _work(
         rng=rng,
     )
     delivery = base.settings.delivery
-    connector = Connector(resolver, _client_options(base), port=_remote_port(base), ipv6=delivery.ipv6, rng=rng)
+    descriptors = Descriptors(clock)
+    connector = Connector(
+        resolver,
+        _client_options(base),
+        port=_remote_port(base),
+        ipv6=delivery.ipv6,
+        rng=rng,
+        descriptors=descriptors,
+    )
     renderer = Renderer(base.catalog, base.box)
     edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event())
     scheduler = Scheduler(
@@ -112,7 +121,14 @@ async def _work(
         rng=rng,
     )
     locator = Locator(
-        base.database, resolver, providers.provider_of, slot=slot, slots=slots, clock=clock, time_scale=scale
+        base.database,
+        resolver,
+        providers.provider_of,
+        slot=slot,
+        slots=slots,
+        clock=clock,
+        time_scale=scale,
+        descriptors=descriptors,
     )
     tasks = {
         asyncio.create_task(settler.run(), name="settler"),

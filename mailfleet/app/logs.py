@@ -5,6 +5,7 @@ Whatever happens to the disk, logging never fails and never floods: it is most n
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import sys
@@ -92,6 +93,8 @@ def set_up(folder: Path, role: str, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     to_file = _File(folder / f"{role}.log", maxBytes=MAX_LOG_BYTES, backupCount=2, delay=True)
+    with contextlib.suppress(OSError):  # now, while there is a descriptor; where it cannot be, every line tries again
+        to_file.stream = to_file._open()
     to_file.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
