@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 
 import structlog
 
@@ -24,6 +25,7 @@ from mailfleet.engine.recover import recover_lease, slot_lock
 from mailfleet.engine.render import Renderer
 from mailfleet.engine.schedule import Scheduler
 from mailfleet.engine.settle import Settler
+from mailfleet.net.resolver import Resolver
 from mailfleet.net.smtp_peer import ClientOptions, Timeouts
 from mailfleet.policy.classify import Classifier
 from mailfleet.policy.providers import ProviderTable
@@ -79,8 +81,7 @@ async def _work(
     base: compose.Base, slot: int, slots: int, lease_id: int, lease_ms: int, journal: Journal, stop: asyncio.Event
 ) -> None:
     clock, scale, rng = base.clock, base.time_scale, compose.rng(slot)
-    retry = base.settings.retry
-    providers = load_providers()
+    retry, providers = base.settings.retry, load_providers()
     resolver = compose.resolver(base.settings, clock)
     notices = Notices(base.catalog, hostname=base.hostname, retry=retry, time_scale=scale, clock=clock, ids=base.ids)
     settler = Settler(
@@ -98,14 +99,7 @@ async def _work(
     )
     delivery = base.settings.delivery
     descriptors = Descriptors(clock)
-    connector = Connector(
-        resolver,
-        _client_options(base),
-        port=_remote_port(base),
-        ipv6=delivery.ipv6,
-        rng=rng,
-        descriptors=descriptors,
-    )
+    connector = _connector(base, resolver, descriptors, rng)
     renderer = Renderer(base.catalog, base.box)
     edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event())
     scheduler = Scheduler(
@@ -136,18 +130,23 @@ async def _work(
         asyncio.create_task(patiently("locating", locator.run), name="locator"),
         asyncio.create_task(_heartbeat(base.database, lease_id, lease_ms, clock), name="heartbeat"),
     }
-    waiting = asyncio.create_task(stop.wait(), name="stop")
-    done, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    for task in done - {waiting}:
-        task.result()  # a loop that ended has crashed: so does the role, and it starts afresh
-        raise AssertionError(f"the {task.get_name()} ended")
+    await _until(stop, tasks)
     await scheduler.stop(GRACE_S)
     await locator.stop()
     for task in tasks:
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.gather(*tasks)
+
+
+async def _until(stop: asyncio.Event, tasks: set[asyncio.Task[None]]) -> None:
+    """Wait for ``stop``. A loop that ends before has crashed: so does the role, and it starts afresh."""
+    waiting = asyncio.create_task(stop.wait(), name="stop")
+    done, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for task in done - {waiting}:
+        task.result()
+        raise AssertionError(f"the {task.get_name()} ended")
 
 
 async def _heartbeat(database: Database, lease_id: int, lease_ms: int, clock: Clock) -> None:
@@ -160,6 +159,11 @@ async def _heartbeat(database: Database, lease_id: int, lease_ms: int, clock: Cl
             continue
         if not alive:
             raise AssertionError("the lease was ended by somebody else: this process was silent for too long")
+
+
+def _connector(base: compose.Base, resolver: Resolver, descriptors: Descriptors, rng: random.Random) -> Connector:
+    options, port = _client_options(base), _remote_port(base)
+    return Connector(resolver, options, port=port, ipv6=base.settings.delivery.ipv6, rng=rng, descriptors=descriptors)
 
 
 def _client_options(base: compose.Base) -> ClientOptions:
