@@ -21,7 +21,7 @@ from mailfleet.engine.journal import Journal
 from mailfleet.engine.lane import LaneEdges, LaneLimits
 from mailfleet.engine.locate import Locator
 from mailfleet.engine.notices import Notices
-from mailfleet.engine.recover import recover_lease, slot_lock
+from mailfleet.engine.recover import owner_of, recover_lease, slot_lock
 from mailfleet.engine.render import Renderer
 from mailfleet.engine.schedule import Scheduler
 from mailfleet.engine.settle import Settler
@@ -60,7 +60,7 @@ async def _open(base: compose.Base, slot: int, lease_ms: int) -> tuple[int, Jour
 
     async def lease() -> int:
         return await base.database.write(
-            lambda tx: queue.new_lease(tx, f"deliver-{slot}", slot, clock.now_ms() + lease_ms)
+            lambda tx: queue.new_lease(tx, owner_of(folder, slot), slot, clock.now_ms() + lease_ms)
         )
 
     lease_id = await patiently("opening a lease", lease)
