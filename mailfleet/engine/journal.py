@@ -8,6 +8,7 @@ in the middle of a message costs no ``D``. Reading is tolerant of torn lines.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -71,14 +72,16 @@ class Journal:
         for delivery_id in delivery_ids:
             segment = self._where.pop(delivery_id, None)
             if segment is not None:
-                self._release(segment)
+                with contextlib.suppress(OSError):  # what stays of it is replayed without effect
+                    self._release(segment)
 
     def close(self) -> None:
         """End this run; what is not settled stays for the next one to replay."""
         os.close(self._segment.descriptor)
         self._segment.closed = True
         if not self._segment.open_entries:
-            self._segment.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that failed; what it says is settled
+                self._segment.path.unlink(missing_ok=True)
 
     def _write(self, delivery_id: int, line: str) -> None:
         if self._segment.size > MAX_SEGMENT_BYTES:
