@@ -62,7 +62,9 @@ def smtp_sink() -> Iterator[int]:
     if program is None:
         raise SystemExit("smtp-sink is missing: run scripts/install-mail-peers")
     port = free_port()
-    process = subprocess.Popen([program, "-u", "nobody", f"127.0.0.1:{port}", "1024"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [program, "-m", "4096", "-u", "nobody", f"127.0.0.1:{port}", "1024"], stderr=subprocess.DEVNULL
+    )
     try:
         for _ in range(100):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):

@@ -33,7 +33,7 @@ from mailfleet.mail.dkim import RSA, Signer, SigningKey, sign
 from mailfleet.policy.lifecycle import DeliveryState, FlowState
 from mailfleet.store import campaigns, queue, schema, tenants
 from mailfleet.store.campaigns import Campaign
-from mailfleet.store.database import Database, Tx
+from mailfleet.store.database import Database, Tx, open_database
 from mailfleet.store.migrate import upgrade
 from mailfleet.store.queue import NewDelivery
 
@@ -71,7 +71,7 @@ async def commits(folder: Path) -> None:
     """One write alone, and the same when many come at once."""
     path = folder / "commits.db"
     apsw.Connection(str(path)).execute("CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT)")
-    database = Database(path)
+    database = open_database(path)
     await database.write(insert_one)
     for many, rounds in ((1, 300), (32, 30), (512, 8)):
         before, start_s = database.commits, time.perf_counter()
@@ -87,7 +87,7 @@ def write_by_flock(path: Path, stop_s: float, found: multiprocessing.Queue[tuple
     """Writes one after the other until ``stop_s``, taking turns by flock."""
 
     async def run() -> None:
-        database = Database(path)
+        database = open_database(path)
         count, longest_s = 0, 0.0
         while time.time() < stop_s:
             start_s = time.perf_counter()
@@ -194,7 +194,7 @@ async def large(folder: Path) -> tuple[Database, Campaign]:
     """A database with one campaign of ``ROWS`` recipients, loaded and not sealed."""
     path = folder / "large.db"
     upgrade(path)
-    database = Database(path)
+    database = open_database(path)
     made = IdGenerator(1).take(ROWS)
     campaign = Campaign(5, 1, 7, 9, "large", "bulk", "loading", ROWS, 0, 0, made[0], made[-1], 0, 1, None, None, "")
 
@@ -292,7 +292,7 @@ async def sql(folder: Path) -> None:
         """Mapped below."""
 
     sqlalchemy.orm.registry().map_imperatively(Flow, flow)
-    database = Database(path)
+    database = open_database(path)
     await database.write(lambda tx: tx.run("INSERT INTO flow VALUES (7, 1, 2, 5, 10, 1, 2)"))
 
     text = await database.read(lambda tx: busy(lambda: tenants.flow(tx, 7), 500))

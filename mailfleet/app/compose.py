@@ -22,7 +22,7 @@ from mailfleet.engine.services import Services
 from mailfleet.engine.submission import SubmissionDesk
 from mailfleet.net.resolver import Resolver
 from mailfleet.sandbox.published import publish
-from mailfleet.store.database import Database
+from mailfleet.store.database import Database, open_database
 
 SANDBOX_HOSTNAME = "mail.shop.example"
 WORKER = {"bootstrap": 1, "front": 2, "jobs": 3, "sandbox": 4, "deliver": 16}  # id generators of one node
@@ -50,7 +50,7 @@ class Base:
 def base(settings: Settings, folder: DataFolder, role: str, slot: int = 0) -> Base:
     """Open the database and the keys for one process."""
     clock = SystemClock()
-    database = Database(folder.database)
+    database = open_database(folder.database)
     box = SecretBox.open_file(folder.master_key)
     return Base(
         settings,

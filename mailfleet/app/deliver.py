@@ -17,6 +17,7 @@ from mailfleet.config.providers import load_providers
 from mailfleet.config.settings import Delivery
 from mailfleet.engine.connect import Connector
 from mailfleet.engine.descriptors import Descriptors
+from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.lane import LaneEdges, LaneLimits
 from mailfleet.engine.locate import Locator
@@ -101,7 +102,7 @@ async def _work(
     descriptors = Descriptors(clock)
     connector = _connector(base, resolver, descriptors, rng)
     renderer = Renderer(base.catalog, base.box)
-    edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event())
+    edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event(), Gate())
     scheduler = Scheduler(
         base.database,
         base.catalog,

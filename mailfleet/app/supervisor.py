@@ -85,6 +85,7 @@ class _Supervisor:
     def run(self) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         gc.freeze()  # what is shared with the children stays shared
+        gc.set_threshold(20_000, 20, 50)
         for child in self._children:
             self._start(child)
         stopping = False
@@ -103,6 +104,7 @@ class _Supervisor:
 
     def _start(self, child: _Child) -> None:
         _flush()
+        child.beat()  # the time until its loop turns counts from now on
         try:
             pid = os.fork()
         except OSError as error:  # no memory, or no process to be had: the others go on meanwhile
@@ -112,7 +114,6 @@ class _Supervisor:
         if pid == 0:
             _child_main(child, self._settings, self._folder, self._lifeline_read, (self._lock, self._lifeline_write))
         child.pid, child.started_s, child.restart_s = pid, time.monotonic(), 0
-        child.beat()
         try:
             _overwrite(self._folder.run / f"{child.role.name}.pid", f"{pid}\n".encode())
         except OSError as error:  # nothing of ours reads it: no reason to end, least of all while the disk is full

@@ -35,6 +35,8 @@ _WORKER_BITS = 8
 _SEQUENCE_BITS = 14
 MADE_SHIFT = _WORKER_BITS + _SEQUENCE_BITS  # an id shifted right by this is when it was made, since EPOCH_MS
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _VALUE = {letter: value for value, letter in enumerate(_ALPHABET)} | {"O": 0, "I": 1, "L": 1}
 
 PREFIX = {
@@ -95,8 +97,11 @@ def made_at_ms(value: int) -> int:
 
 def public(prefix: str, value: int) -> str:
     """``public("dlv", 7)`` -> ``dlv_0000000000007``."""
-    letters = [_ALPHABET[(value >> shift) & 31] for shift in range(60, -1, -5)]
-    return f"{prefix}_{''.join(letters)}"
+    pairs, low = _PAIRS, value & 0x3FFFFFFF
+    return (
+        f"{prefix}_{_ALPHABET[value >> 60]}{pairs[value >> 50 & 1023]}{pairs[value >> 40 & 1023]}"
+        f"{pairs[value >> 30 & 1023]}{pairs[low >> 20]}{pairs[low >> 10 & 1023]}{pairs[low & 1023]}"
+    )
 
 
 def from_public(prefix: str, text: str) -> int:

@@ -140,7 +140,7 @@ class Campaigns:
         self, actor: Actor, campaign: str, state: str, kind: EventKind, allowed: Sequence[str], reason: str
     ) -> CampaignView:
         def change(tx: Tx) -> CampaignView:
-            found, now_ms = _known(tx, actor, campaign), self._clock.now_ms()
+            found, now_ms = _known(tx, actor, campaign, hold=True), self._clock.now_ms()
             target = "scheduled" if state == "sending" and (found.send_at_ms or 0) > now_ms else state
             if found.state != target:
                 if found.state == "sealing":
@@ -161,8 +161,9 @@ class Campaigns:
         return view_of(campaign, campaigns.tally(tx, campaign.id), info, self._clock.now_ms())
 
 
-def _known(tx: Tx, actor: Actor, campaign: str) -> Campaign:
-    found = campaigns.get(tx, ids.from_public("cmp", campaign))
+def _known(tx: Tx, actor: Actor, campaign: str, *, hold: bool = False) -> Campaign:
+    number = ids.from_public("cmp", campaign)
+    found = campaigns.held(tx, number) if hold else campaigns.get(tx, number)
     if found is None or found.tenant_id != actor.tenant_id or found.state == "loading":
         raise NotFoundError("there is no such campaign", where=campaign, mend="see: mailfleet campaign list")
     return found

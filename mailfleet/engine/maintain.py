@@ -34,7 +34,7 @@ class Maintainer:
         while not stop.is_set():
             works = [self.follow_the_clock, self.finish_cancelling, self.finish_sealing, self.start_scheduled]
             if turn % 4 == 0:
-                works += [self.reap_leases]
+                works += [self.reap_leases, self.finish_done]
             if turn % 600 == 0:
                 works += [self.forget_answers]
             for work in works:
@@ -74,9 +74,19 @@ class Maintainer:
     async def start_scheduled(self) -> None:
         """Say that a campaign has started when its time has come, if no claim has; its deliveries are due by themselves."""
         now_ms = self._clock.now_ms()
-        for campaign in await self._database.read(lambda tx: campaigns.in_state(tx, "scheduled")):
-            if (campaign.send_at_ms or 0) <= now_ms:
-                await self._database.write(partial(campaigns.start_scheduled, campaign_id=campaign.id, now_ms=now_ms))
+        waiting = await self._database.read(lambda tx: campaigns.in_state(tx, "scheduled"))
+        due = sorted(campaign.id for campaign in waiting if (campaign.send_at_ms or 0) <= now_ms)
+        if due:
+            await self._database.write(lambda tx: campaigns.start_scheduled(tx, *due, now_ms=now_ms))
+
+    async def finish_done(self) -> None:
+        """Finish campaigns whose last commits, of two processes at once, did not see each other."""
+        if await self._database.read(campaigns.done):
+
+            def finish(tx: Tx) -> None:
+                campaigns.finish_where_done(tx, campaigns.done(tx), now_ms=self._clock.now_ms())
+
+            await self._database.write(finish)
 
     async def follow_the_clock(self) -> None:
         """When the clock was set back, keep the waits as long as they were: retries and look-ups come due that much earlier.

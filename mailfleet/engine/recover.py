@@ -91,7 +91,7 @@ async def recover_lease(database: Database, folder: Path, slot: int, lease_id: i
         settled += await database.write(settle)
     released, more, on_wire = 0, True, left.on_wire
     if doubtful:
-        on_wire = await database.read(lambda tx: queue.leased_ids(tx, lease_id))
+        on_wire = frozenset(await database.read(lambda tx: queue.leased_ids(tx, lease_id)))
     while more:
         count = await database.write(
             lambda tx: queue.release(tx, lease_id, now_ms=clock.now_ms(), on_wire=on_wire, limit=_BATCH)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import OrderedDict
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -13,7 +13,7 @@ from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine.catalog import Catalog, Identity, LoadedContent
 from mailfleet.engine.envelope import Envelope
 from mailfleet.mail.address import Address
-from mailfleet.mail.dkim import sign
+from mailfleet.mail.dkim import digest_of_relaxed, sign, sign_parts
 from mailfleet.mail.downgrade import to_seven_bit
 from mailfleet.smtp.extensions import Extensions
 from mailfleet.smtp.transaction import Recipient, Transaction
@@ -22,8 +22,7 @@ from mailfleet.store.queue import Claimed
 _SIGNED_RAW = 64  # raw messages kept signed: recipients of one submission follow each other
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """All that rendering needs, gathered before a connection is taken."""
 
     claimed: Claimed
@@ -67,14 +66,14 @@ class Renderer:
                 date_ms=claimed.accepted_ms,
             )
             signers = prepared.identity.signers if prepared.identity else ()
-            signatures = sign(filled.header, filled.body, signers, now_ms=now_ms)
-            message = b"".join((signatures, filled.header, b"\r\n", filled.body))
-            smtputf8, eightbit = smtputf8 or filled.smtputf8, filled.eightbit
+            signatures = sign_parts(filled.parts, digest_of_relaxed(filled.relaxed_body), signers, now_ms=now_ms)
+            message = b"".join((signatures, *filled.parts, b"\r\n", filled.body))
+            smtputf8, eightbit, dotted = smtputf8 or filled.smtputf8, filled.eightbit, filled.dotted
         else:
             info = prepared.content.info
             convert = info.eightbit and not extensions.eightbitmime
             message = self._raw(prepared, convert=convert, now_ms=now_ms)
-            smtputf8, eightbit = smtputf8 or info.smtputf8, info.eightbit and not convert
+            smtputf8, eightbit, dotted = smtputf8 or info.smtputf8, info.eightbit and not convert, True
         return Transaction(
             prepared.reverse_path,
             (Recipient(claimed.address, envelope.notify, envelope.orcpt),),
@@ -83,6 +82,7 @@ class Renderer:
             smtputf8,
             envelope.envid,
             envelope.ret,
+            dotted,
         )
 
     def _raw(self, prepared: Prepared, *, convert: bool, now_ms: int) -> bytes:

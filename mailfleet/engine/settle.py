@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 import structlog
@@ -29,10 +29,10 @@ from mailfleet.store.queue import Claimed, Settlement
 
 log = structlog.get_logger()
 MAX_BATCH = 500
+GATHER_S = 0.02  # outcomes are in the journal by now: a commit that waits a little carries more of them
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One try as the lane saw it."""
 
     claimed: Claimed
@@ -46,8 +46,7 @@ class Attempt:
     dsn_passed_on: bool = False  # the remote took our NOTIFY, so success is its to tell
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """A settlement with what is written beside it."""
 
     settlement: Settlement
@@ -92,19 +91,13 @@ class Settler:
         claimed = attempt.claimed
         attempts = claimed.attempts + 1
         verdict = self.judge(attempt, attempts=attempts)
+        if verdict.action is Action.DELIVER and claimed.envelope is None:  # by far the most, and nothing else is owed
+            self.put(Settled(self._settlement(attempt, verdict, DeliveryState.DELIVERED, attempts, None)))
+            return verdict
         flow = await self._catalog.flow(claimed.flow_id)
         decision = self._decide(attempt, verdict, attempts, flow)
         state = _state_after(verdict, decision)
-        event = self._event(attempt, verdict, attempts, decision)
-        settlement = Settlement(
-            claimed,
-            state,
-            attempts,
-            decision.due_ms if decision and decision.due_ms else self._clock.now_ms(),
-            verdict.bounce_class,
-            _words(attempt.outcome)[:1000],
-            orjson.dumps(event).decode(),
-        )
+        settlement = self._settlement(attempt, verdict, state, attempts, decision)
         suppression = suppression_after(verdict, attempt.outcome, flow.stream if flow else "")
         try:
             notice, envelope = await self._owed(attempt, state, decision, flow)
@@ -125,6 +118,7 @@ class Settler:
         """Commit what is pending, for ever: while one commit syncs the next batch gathers."""
         while True:
             await self._wake.wait()
+            await asyncio.sleep(GATHER_S)
             self._wake.clear()
             while self._pending:
                 batch, self._pending = self._pending[:MAX_BATCH], self._pending[MAX_BATCH:]
@@ -230,29 +224,42 @@ class Settler:
         told = envelope.after_delay_dsn().dump() if late and notice is not None else None
         return notice, told
 
-    def _event(
-        self, attempt: Attempt, verdict: Verdict, attempts: int, decision: RetryDecision | None
-    ) -> dict[str, object]:
-        outcome = attempt.outcome
-        event: dict[str, object] = {
-            "attempt": attempts,
-            "phase": outcome.phase,
-            "reply": str(outcome.reply) if outcome.reply is not None else None,
-            "failure": outcome.failure or None,
-            "detail": outcome.detail or None,
-            "class": verdict.bounce_class,
-            "fault": verdict.fault,
-            "rule": verdict.rule,
-            "mx": outcome.mx_host or None,
-            "ip": outcome.remote_ip or None,
-            "provider": attempt.provider or None,
-            "tls": attempt.tls or None,
-            "hung_up": attempt.hung_up or None,
-            "seconds": round(attempt.seconds, 3),
-            "due_at": rfc3339(decision.due_ms) if decision and decision.due_ms else None,
-            "transcript": attempt.transcript or None,
-        }
-        return {key: value for key, value in event.items() if value is not None}
+    def _settlement(
+        self, attempt: Attempt, verdict: Verdict, state: DeliveryState, attempts: int, decision: RetryDecision | None
+    ) -> Settlement:
+        due_ms = decision.due_ms if decision is not None and decision.due_ms else self._clock.now_ms()
+        words = _words(attempt.outcome)[:1000]
+        event = _event(attempt, verdict, attempts, decision)
+        return Settlement(attempt.claimed, state, attempts, due_ms, verdict.bounce_class, words, event)
+
+
+def _event(attempt: Attempt, verdict: Verdict, attempts: int, decision: RetryDecision | None) -> str:
+    """The data of the event that tells of an attempt, as JSON; what is not known is left out."""
+    outcome = attempt.outcome
+    event: dict[str, object] = {"attempt": attempts, "phase": outcome.phase}
+    if outcome.reply is not None:
+        event["reply"] = str(outcome.reply)
+    if outcome.failure:
+        event["failure"] = outcome.failure
+    if outcome.detail:
+        event["detail"] = outcome.detail
+    event["class"], event["fault"], event["rule"] = verdict.bounce_class, verdict.fault, verdict.rule
+    if outcome.mx_host:
+        event["mx"] = outcome.mx_host
+    if outcome.remote_ip:
+        event["ip"] = outcome.remote_ip
+    if attempt.provider:
+        event["provider"] = attempt.provider
+    if attempt.tls:
+        event["tls"] = attempt.tls
+    if attempt.hung_up:
+        event["hung_up"] = attempt.hung_up
+    event["seconds"] = round(attempt.seconds, 3)
+    if decision is not None and decision.due_ms:
+        event["due_at"] = rfc3339(decision.due_ms)
+    if attempt.transcript:
+        event["transcript"] = attempt.transcript
+    return orjson.dumps(event).decode()
 
 
 def _state_after(verdict: Verdict, decision: RetryDecision | None) -> DeliveryState:

@@ -22,9 +22,11 @@ from mailfleet.policy.lifecycle import DeliveryState
 from mailfleet.store import access, campaigns, contents, queue, sites, suppressions, tenants
 from mailfleet.store.campaigns import Campaign
 from mailfleet.store.database import Database, Tx
+from mailfleet.store.seen import SeenAddresses
 
 MAX_PROBLEMS = 10_000
 MAX_WARNINGS = 20
+BLOCK_ROWS = 16_000  # that share a block of the index of addresses
 _BARE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*-?\}\}")
 _TEST = re.compile(r"\{%-?\s*(?:el)?if\b(.*?)-?%\}", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_]\w*")
@@ -104,6 +106,13 @@ def view_of(
     )
 
 
+class _Staged(NamedTuple):
+    """What one write has staged: deliveries, and how many of them suppressed."""
+
+    ids: list[int]
+    suppressed: int
+
+
 class Upload:
     """One list on its way in. Rows are staged under a campaign that is still loading, so nothing of it can leave before ``seal``."""
 
@@ -119,7 +128,10 @@ class Upload:
     ) -> None:
         self._database, self._opened, self._answer = database, opened, answer
         self._clock, self._ids, self._retry, self._time_scale = clock, ids, retry, time_scale
-        self._started = False
+        self._seen = SeenAddresses()
+        self._begun = False  # something may be staged
+        self._started = False  # something is
+        self._block = self._block_rows = 0
         self._rows = self._invalid = self._duplicates = self._suppressed = 0
         self._first = self._last = 0
         self._problems: list[Problem] = []
@@ -137,7 +149,20 @@ class Upload:
         good = [ready for row in rows if (ready := self._ready(row)) is not None]
         if not good:
             return
-        await self._database.write(lambda tx: self._stage(tx, good))
+        new = self._seen.add(one.address.key for one in good)
+        fresh = [one for one, is_new in zip(good, new, strict=True) if is_new]
+        self._duplicates += len(good) - len(fresh)
+        if not fresh:
+            return
+        self._begun = True
+        staged = await self._database.write(lambda tx: self._stage(tx, fresh))
+        self._started = True
+        self._suppressed += staged.suppressed
+        self._first = self._first or staged.ids[0]
+        self._last = staged.ids[-1]
+        self._block_rows += len(fresh)
+        if not self._block or self._block_rows > BLOCK_ROWS:
+            self._block, self._block_rows = staged.ids[-1], 0
 
     async def seal(self) -> CampaignAccepted:
         """Decide and commit. With bad rows and no ``skip_invalid`` nothing is kept and ``campaign`` is None in the answer."""
@@ -171,13 +196,15 @@ class Upload:
         ):
             pass
         self._answer = await self._database.write(lambda tx: self._sealed(tx, sealed.id))
+        self._seen.close()
         return self._answer
 
     async def abandon(self) -> None:
         """Forget what was staged; harmless after ``seal``."""
-        if self._started and self._answer is None and self._opened is not None:
+        self._seen.close()
+        if self._begun and self._answer is None and self._opened is not None:
             campaign = self._opened.campaign
-            self._started = False
+            self._begun = self._started = False
             while not await self._database.write(lambda tx: campaigns.discard_some(tx, campaign)):
                 pass
 
@@ -225,7 +252,7 @@ class Upload:
             message_id=f"<preview-{row.line}@{opened.content.info.from_domain}>",
             date_ms=self._clock.now_ms(),
         )
-        self._previews.append((filled.header + b"\r\n" + filled.body).decode("utf-8", "replace"))
+        self._previews.append(bytes(filled).decode("utf-8", "replace"))
 
     def _start(self, tx: Tx) -> None:
         opened = self._known
@@ -236,20 +263,12 @@ class Upload:
             tx, opened.campaign, stream_id=stream.id, priority=stream.priority, weight=stream.weight
         )
 
-    def _stage(self, tx: Tx, good: Sequence[_Ready]) -> None:
+    def _stage(self, tx: Tx, fresh: Sequence[_Ready]) -> _Staged:
         opened = self._known
         if not self._started:
             self._start(tx)
-        keys = [one.address.key for one in good]
-        known = campaigns.known_addresses(tx, opened.campaign.id, keys)
+        keys = [one.address.key for one in fresh]
         blocked = suppressions.matching(tx, opened.actor.tenant_id, opened.stream.name, keys)
-        fresh, duplicates = [], 0
-        for one in good:
-            if one.address.key in known:
-                duplicates += 1
-            else:
-                known.add(one.address.key)
-                fresh.append(one)
         places = sites.domains(tx, {one.address.domain for one in fresh})
         made = self._ids.take(len(fresh))
         goods = Consignment.of(
@@ -272,14 +291,8 @@ class Upload:
             )
             for delivery_id, one in zip(made, fresh, strict=True)
         ]
-        queue.stage(tx, rows)
-        # Only now, when nothing can fail any more, the counts move: a job that is run again starts from the same ones.
-        self._started = True
-        self._duplicates += duplicates
-        self._suppressed += sum(1 for one in fresh if one.address.key in blocked)
-        if made:
-            self._first = self._first or made[0]
-            self._last = made[-1]
+        queue.stage(tx, rows, block=self._block or made[0])
+        return _Staged(made, len(blocked))
 
     def _fields(self, row: RecipientRow) -> str | None:
         """What the template can use of a row, as it is stored."""

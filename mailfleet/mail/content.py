@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mailfleet.base.errors import InputError
 from mailfleet.mail.address import Address
 from mailfleet.mail.content_record import ContentRecord
+from mailfleet.mail.dkim_canon import relax_lines
 from mailfleet.mail.encode import (
     fold_header,
     fold_words,
@@ -64,18 +66,25 @@ class ContentSource:
     cc: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FilledMessage:
-    """One recipient's copy. ``header`` is every field, each ending CRLF; the message is ``header + CRLF + body``.
+class FilledMessage(NamedTuple):
+    """One recipient's copy. ``parts`` are runs of whole fields, each ending CRLF; the message is ``header + CRLF + body``.
 
+    ``relaxed_body`` is what DKIM hashes (see ``dkim.digest_of_relaxed``); ``dotted``: a line of the body may begin with a dot.
     ``smtputf8``: an address in the header has a local-part outside ASCII, so the server must offer SMTPUTF8 (RFC 6531 3.2).
     ``eightbit``: there are bytes above 127, so it must offer 8BITMIME; only ever because of such an address.
     """
 
-    header: bytes
+    parts: tuple[bytes, ...]
     body: bytes
+    relaxed_body: bytes
+    dotted: bool
     smtputf8: bool
     eightbit: bool
+
+    @property
+    def header(self) -> bytes:
+        """Every field."""
+        return b"".join(self.parts)
 
     def __bytes__(self) -> bytes:
         return b"".join((self.header, b"\r\n", self.body))
@@ -129,6 +138,11 @@ class CompiledContent:
                     if isinstance(piece, Slot):
                         slots.setdefault(piece, []).append(len(self._pieces))
                     self._pieces.append(b"" if isinstance(piece, Slot) else quoted_printable_piece(piece))
+        # Every piece begins and ends a line, so what DKIM and SMTP make of lines is known piece by piece.
+        self._relaxed_pieces = [
+            (place, relaxed) for place, piece in enumerate(self._pieces) if (relaxed := relax_lines(piece)) != piece
+        ]
+        self._dotted = any(map(_dotted, self._pieces))
         self._slots = [(slot, tuple(places)) for slot, places in slots.items()]
 
     def _prepare_header(self) -> None:
@@ -177,22 +191,20 @@ class CompiledContent:
         ``UndefinedVariableError`` and, when a value makes a template or an address fail, ``InputError``.
         """
         assert re.fullmatch(r"<[!-;=?-~]+>", message_id), message_id
-        header = b"".join(
-            (
-                b"Date: %b\r\n" % format_date(date_ms).encode("ascii"),
-                self._fixed_from if self._fixed_from is not None else self._from(fields),
-                self._fixed_to or fold_words("To", format_mailbox(display_name, recipient)),
-                self._fixed_cc,
-                self._fixed_reply_to if self._fixed_reply_to is not None else self._reply_to_field(fields),
-                self._fixed_subject if self._fixed_subject is not None else self._subject_field(fields),
-                b"Message-ID: %b\r\n" % message_id.encode("ascii"),
-                self._fixed_custom if self._fixed_custom is not None else self._custom_fields(fields),
-                *[custom_field(name, value) for name, value in extra_headers],
-                self._content_fields,
-            )
+        parts = (
+            b"Date: %b\r\n" % format_date(date_ms).encode("ascii"),
+            self._fixed_from if self._fixed_from is not None else self._from(fields),
+            self._fixed_to or fold_words("To", format_mailbox(display_name, recipient)),
+            self._fixed_cc,
+            self._fixed_reply_to if self._fixed_reply_to is not None else self._reply_to_field(fields),
+            self._fixed_subject if self._fixed_subject is not None else self._subject_field(fields),
+            b"Message-ID: %b\r\n" % message_id.encode("ascii"),
+            self._fixed_custom if self._fixed_custom is not None else self._custom_fields(fields),
+            *[custom_field(name, value) for name, value in extra_headers],
+            self._content_fields,
         )
-        utf8 = not header.isascii()
-        return FilledMessage(header, self._body(fields), utf8, utf8)
+        utf8 = not all(map(bytes.isascii, parts))
+        return FilledMessage(parts, *self._body(fields), utf8, utf8)
 
     def _from(self, fields: Mapping[str, object]) -> bytes:
         return address_field("From", (parse_mailbox(self._sender.render(fields), where="sender"),))
@@ -209,15 +221,35 @@ class CompiledContent:
             [custom_field(name, _WHITE.sub(" ", template.render(fields))) for name, template in self._custom]
         )
 
-    def _body(self, fields: Mapping[str, object]) -> bytes:
+    def _body(self, fields: Mapping[str, object]) -> tuple[bytes, bytes, bool]:
+        """The body, the same with its lines relaxed, and whether one of them may begin with a dot."""
         pieces = self._pieces.copy()
+        changed: list[tuple[Sequence[int], bytes]] = []  # what relaxing makes of values that it changes
+        dotted = self._dotted
         for slot, places in self._slots:
             encoded = slot.encoded(fields)
+            dotted = dotted or _dotted(encoded)
             for place in places:
                 pieces[place] = encoded
+            if b"  " in encoded or b" \r" in encoded or b"\t" in encoded:
+                changed.append((places, relax_lines(encoded)))
         for place, template in self._rendered:
             pieces[place] = template.render_encoded(fields)
-        return b"".join(pieces)
+            changed.append(((place,), relax_lines(pieces[place])))
+            dotted = True  # nobody looks: it costs more than stuffing
+        body = b"".join(pieces)
+        if not changed and not self._relaxed_pieces:
+            return body, body, dotted
+        for place, piece in self._relaxed_pieces:
+            pieces[place] = piece
+        for several, piece in changed:
+            for place in several:
+                pieces[place] = piece
+        return body, b"".join(pieces), dotted
+
+
+def _dotted(piece: bytes) -> bool:
+    return piece.startswith(b".") or b"\n." in piece
 
 
 def compile_content(source: ContentSource, *, boundary_seed: str) -> CompiledContent:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mailfleet.mail.dkim_canon import BodyHash, relaxed_body, simple_body
+from mailfleet.mail.dkim_canon import BodyHash, digest_of_relaxed, relaxed_body, simple_body
 from mailfleet.mail.dkim_key import ED25519, RSA, SigningKey
-from mailfleet.mail.dkim_sign import Signer, sign, sign_header
+from mailfleet.mail.dkim_sign import Signer, sign, sign_parts
 from mailfleet.mail.dkim_verify import LookupFailedError, SignatureResult, verify
 
 __all__ = [
@@ -15,9 +15,10 @@ __all__ = [
     "SignatureResult",
     "Signer",
     "SigningKey",
+    "digest_of_relaxed",
     "relaxed_body",
     "sign",
-    "sign_header",
+    "sign_parts",
     "simple_body",
     "verify",
 ]

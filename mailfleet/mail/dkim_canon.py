@@ -15,7 +15,7 @@ _SPACES = re.compile(rb"  +")
 _CRLF = b"\r\n"
 
 
-def _relax(text: bytes) -> bytes:
+def relax_lines(text: bytes) -> bytes:
     """Reduce white space within and at the end of lines (RFC 6376 3.4.4 a). What stands at either end of ``text`` stays."""
     if b"\t" in text:
         text = text.replace(b"\t", b" ")
@@ -37,9 +37,18 @@ def _content_end(text: bytes) -> int:
 
 def relaxed_body(body: bytes) -> bytes:
     """RFC 6376 3.4.4: white space reduced, empty lines at the end dropped; an empty body stays empty."""
-    text = _relax(body if body.endswith(_CRLF) else body + _CRLF)
+    text = relax_lines(body if body.endswith(_CRLF) else body + _CRLF)
     end = _content_end(text)
     return text[:end] + _CRLF if end else b""
+
+
+def digest_of_relaxed(lines: bytes) -> bytes:
+    """What ``bh=`` carries for a body that ``relax_lines`` has been through already, as a whole or in runs of whole lines."""
+    text = lines if lines.endswith(_CRLF) else lines + _CRLF
+    end = _content_end(text)
+    if end and end + 2 == len(text):
+        return hashlib.sha256(text).digest()
+    return hashlib.sha256(text[:end] + _CRLF if end else b"").digest()
 
 
 def simple_body(body: bytes) -> bytes:
@@ -61,7 +70,7 @@ class BodyHash:
         """Add the next piece of the body."""
         core = chunk.rstrip(b" \t\r\n")
         if core:
-            self._hash.update(_relax(b"".join([*self._held, core])))
+            self._hash.update(relax_lines(b"".join([*self._held, core])))
             self._held.clear()
             self._empty = False
         self._held.append(chunk[len(core) :])
@@ -69,7 +78,7 @@ class BodyHash:
     def digest(self) -> bytes:
         """The 32 bytes that ``bh=`` carries. The object may still be fed afterwards."""
         held = b"".join(self._held)
-        rest = _relax(held if held.endswith(_CRLF) else held + _CRLF)
+        rest = relax_lines(held if held.endswith(_CRLF) else held + _CRLF)
         rest = rest[: _content_end(rest)]
         final = self._hash.copy()
         if rest or not self._empty:
@@ -89,20 +98,20 @@ def relaxed_field(name: str, raw_value: bytes) -> bytes:
     return name.lower().encode("ascii") + b":" + _SPACES.sub(b" ", value).strip(b" ")
 
 
-def relaxed_fields(header: bytes) -> dict[bytes, list[bytes]]:
-    """Every field of a header block by RFC 6376 3.4.2, each with its CRLF, from the top, by lower-case name.
+def relaxed_fields(header: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """Every field of a header block by RFC 6376 3.4.2, from the top: its lower-case name, and the whole with its CRLF.
 
     ``header`` was made or checked by us: only a line with no colon is noticed, and raises ``InputError``.
     """
     text = header.replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ").replace(b"\t", b" ")
     if b"  " in text:
         text = _SPACES.sub(b" ", text)
-    fields: dict[bytes, list[bytes]] = {}
+    fields = []
     for line in text.removesuffix(_CRLF).split(_CRLF):
         name, colon, value = line.partition(b":")
         if not colon:
             shown = line[:60].decode("utf-8", "replace")
             raise InputError(f"a line of the header has no colon: {shown!r}", mend="write each field as Name: value")
         name = name.rstrip(b" ").lower()
-        fields.setdefault(name, []).append(b"%b:%b\r\n" % (name, value.strip(b" ")))
-    return fields
+        fields.append((name, b"%b:%b\r\n" % (name, value.strip(b" "))))
+    return tuple(fields)

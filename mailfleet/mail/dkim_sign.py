@@ -5,11 +5,11 @@ Always relaxed/relaxed, never ``l=`` (RFC 6376 8.2), never ``i=``.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
+from binascii import b2a_base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from mailfleet.base.errors import InputError
@@ -52,6 +52,7 @@ class Signer:
     domain: str
     selector: str
     key: SigningKey
+    tags: bytes = field(init=False, repr=False)  # v, a, c, d and s, as they begin the field's value
 
     def __post_init__(self) -> None:
         domain, selector = domain_to_ascii(self.domain), self.selector.lower()
@@ -65,6 +66,8 @@ class Signer:
             raise InputError("selector and domain together are too long for DNS", where=self.domain)
         object.__setattr__(self, "domain", domain)
         object.__setattr__(self, "selector", selector)
+        tags = f"v=1; a={self.key.algorithm}; c=relaxed/relaxed; d={domain};\r\n\ts={selector}; "
+        object.__setattr__(self, "tags", tags.encode())
 
 
 def sign(header: bytes, body: bytes, signers: Sequence[Signer], *, now_ms: int, expires_s: int | None = None) -> bytes:
@@ -77,59 +80,72 @@ def sign(header: bytes, body: bytes, signers: Sequence[Signer], *, now_ms: int, 
         return b""
     body_hash = BodyHash()
     body_hash.update(body)
-    return sign_header(header, body_hash.digest(), signers, now_ms=now_ms, expires_s=expires_s)
+    return _sign(relaxed_fields(header), body_hash.digest(), signers, now_ms, expires_s)
 
 
-def sign_header(
-    header: bytes, body_digest: bytes, signers: Sequence[Signer], *, now_ms: int, expires_s: int | None = None
+def sign_parts(
+    parts: Sequence[bytes], body_digest: bytes, signers: Sequence[Signer], *, now_ms: int, expires_s: int | None = None
 ) -> bytes:
-    """Like ``sign`` for a body whose ``BodyHash.digest`` is known already."""
-    fields = relaxed_fields(header)
-    if b"from" not in fields:
-        raise InputError("the message has no From field, so it cannot be signed", mend="add a From field")
-    names, signed = _chosen(fields)
-    header_hash = hashlib.sha256(signed)
+    """Like ``sign`` for a header in parts of whole fields and a body whose ``bh=`` is known.
+
+    Parts that come again and again, as those of a campaign do, are canonicalised once.
+    """
+    if not signers:
+        return b""
+    fields: list[tuple[bytes, bytes]] = []
+    for part in parts:
+        if part:
+            fields += _relaxed_part(part)
+    return _sign(fields, body_digest, signers, now_ms, expires_s)
+
+
+_relaxed_part = lru_cache(maxsize=1024)(relaxed_fields)
+
+
+def _sign(
+    fields: Sequence[tuple[bytes, bytes]],
+    body_digest: bytes,
+    signers: Sequence[Signer],
+    now_ms: int,
+    expires_s: int | None,
+) -> bytes:
+    h_tag, order = _chosen(tuple([one[0] for one in fields]))
+    header_hash = hashlib.sha256(b"".join([fields[index][1] for index in order]))
     at_s = now_ms // 1000
     times = b"t=%d;" % at_s if expires_s is None else b"t=%d; x=%d;" % (at_s, at_s + expires_s)
-    tail = b"%b\r\n\th=%b;\r\n\tbh=%b;\r\n\tb=" % (times, _h_tag(names), base64.b64encode(body_digest))
+    tail = b"%b\r\n\th=%b;\r\n\tbh=%b;\r\n\tb=" % (times, h_tag, b2a_base64(body_digest, newline=False))
     made = []
     for signer in signers:
-        unsigned = b"v=1; a=%b; c=relaxed/relaxed; d=%b;\r\n\ts=%b; %b" % (
-            signer.key.algorithm.encode(),
-            signer.domain.encode(),
-            signer.selector.encode(),
-            tail,
-        )
+        unsigned = signer.tags + tail
         digest = header_hash.copy()
         # Folded at single tabs only, so relaxing the field is one replacement; no CRLF at its end (RFC 6376 3.7).
         digest.update(b"dkim-signature:" + unsigned.replace(b"\r\n\t", b" "))
-        signature = base64.b64encode(signer.key.sign_digest(digest.digest()))
+        signature = b2a_base64(signer.key.sign_digest(digest.digest()), newline=False)
         lines = [signature[at : at + 72] for at in range(0, len(signature), 72)]
         made.append(b"DKIM-Signature: %b%b\r\n" % (unsigned, b"\r\n\t ".join(lines)))
     return b"".join(made)
 
 
-def _chosen(fields: dict[bytes, list[bytes]]) -> tuple[tuple[bytes, ...], bytes]:
-    """The names for ``h=`` and the canonical fields they stand for. Of equal names the bottom one counts first (RFC 6376 5.4.2)."""
-    names: list[bytes] = []
-    lines: list[bytes] = []
-    for name in OVERSIGNED:
-        present = fields.get(name, ())
-        names += [name] * (len(present) + 1)
-        lines += reversed(present)
-    for name in OVERSIGNED_IF_PRESENT:
-        if present := fields.get(name, ()):
-            names += [name] * (len(present) + 1)
-            lines += reversed(present)
-    for name in SIGNED:
-        if present := fields.get(name, ()):
-            names += [name] * len(present)
-            lines += reversed(present)
-    return tuple(names), b"".join(lines)
-
-
 @lru_cache(maxsize=256)
-def _h_tag(names: tuple[bytes, ...]) -> bytes:
+def _chosen(present: tuple[bytes, ...]) -> tuple[bytes, tuple[int, ...]]:
+    """For the names of a header's fields, from the top: the value of ``h=``, and which of them it stands for, in order.
+
+    Of equal names the bottom one counts first (RFC 6376 5.4.2). Raises ``InputError`` when there is no From.
+    """
+    if b"from" not in present:
+        raise InputError("the message has no From field, so it cannot be signed", mend="add a From field")
+    names: list[bytes] = []
+    order: list[int] = []
+    for wanted, once_more, always in ((OVERSIGNED, 1, True), (OVERSIGNED_IF_PRESENT, 1, False), (SIGNED, 0, False)):
+        for name in wanted:
+            places = [index for index, one in enumerate(present) if one == name]
+            if places or always:
+                names += [name] * (len(places) + once_more)
+                order += reversed(places)
+    return _h_tag(names), tuple(order)
+
+
+def _h_tag(names: Sequence[bytes]) -> bytes:
     """The names joined by colons, folded after a colon before column 76."""
     lines = [b""]
     for name in names:

@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import errno
 import ssl
+from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import cast
+from typing import NamedTuple, cast
 
 from mailfleet.net.guard import ForbiddenDestinationError, check_destination
 from mailfleet.net.smtp_peer import ClientOptions, ConnectFailed, Peer
 from mailfleet.net.tls_client import described, server_name
 from mailfleet.smtp.client import ClientSession
-from mailfleet.smtp.client_states import Event, Finished, Opened, OpenFailed, SessionState, TlsWanted
+from mailfleet.smtp.client_states import Event, Finished, OnWire, Opened, OpenFailed, SessionState, TlsWanted
 from mailfleet.smtp.extensions import Extensions
 from mailfleet.smtp.reply import Reply
 from mailfleet.smtp.transaction import Transaction, TransactionResult
@@ -23,15 +24,25 @@ _BLOCK_BYTES = 64 * 1024
 _UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM})
 
 OnAccepted = Callable[[int, Reply], None]
+OnWireCall = Callable[[], None]
+
+
+class _Flight(NamedTuple):
+    """A transaction that is under way, and who waits for it."""
+
+    result: asyncio.Future[TransactionResult]
+    on_accepted: OnAccepted | None
+    on_wire: OnWireCall | None
 
 
 class SmtpConnection(asyncio.Protocol):
-    """One connection, one transaction at a time. Made by ``open``; ended by ``quit`` or ``abort``."""
+    """One connection, and one transaction at a time or two behind each other. Made by ``open``; ended by ``quit`` or ``abort``."""
 
     def __init__(self, peer: Peer, options: ClientOptions) -> None:
         self.peer = peer
         self.tls_info = ""
         self._options = options
+        self._awaiting = options.timeouts.awaiting()
         self._loop = asyncio.get_running_loop()
         self._session = ClientSession(
             options.ehlo_name, tls=options.tls, chunking=options.chunking, now_s=self._loop.time()
@@ -39,8 +50,7 @@ class SmtpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._opening: asyncio.Future[Event] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
-        self._result: asyncio.Future[TransactionResult] | None = None
-        self._on_accepted: OnAccepted | None = None
+        self._flights: deque[_Flight] = deque()  # in the order of their results
         self._unsent: memoryview | None = None
         self._paused = False
         self._deadline_s = inf
@@ -65,33 +75,52 @@ class SmtpConnection(asyncio.Protocol):
         return connection
 
     async def send(self, transaction: Transaction, on_accepted: OnAccepted | None = None) -> TransactionResult:
-        """Run one transaction. Whatever the remote does ends in a result, never in an exception.
-
-        ``on_accepted(index, reply)`` is called for each recipient whose message the remote took, before anything else can
-        run, so that it can be put on record first; what it raises comes out here. Cancelling drops the connection.
-        """
-        assert self._result is None, "one transaction at a time"
-        refused = self._session.start(transaction, self._loop.time())
-        if refused is not None:
-            return refused
-        self._on_accepted = on_accepted
-        self._result = self._loop.create_future()
-        self._flush()
-        self._arm()
+        """Run one transaction; like ``submit``, and cancelling drops the connection."""
         try:
-            return await self._result
+            return await self.submit(transaction, on_accepted)
         except asyncio.CancelledError:
             self.abort()
             raise
-        finally:
-            self._result = None
-            self._on_accepted = None
+
+    def submit(
+        self, transaction: Transaction, on_accepted: OnAccepted | None = None, on_wire: OnWireCall | None = None
+    ) -> asyncio.Future[TransactionResult]:
+        """Start a transaction when none is under way, or one while ``can_follow``. Results come in the order of submission.
+
+        Whatever the remote does ends in a result, never in an exception. ``on_wire()`` is called before the first byte of the
+        message is sent; ``on_accepted(index, reply)`` for each recipient whose message the remote took, before anything else
+        can run. So both can be put on record first. What they raise becomes the exception of the future, and when it was
+        ``on_wire`` the message is not sent and the connection is dropped.
+        """
+        assert not self._flights or self.can_follow, "a transaction too many"
+        waiter: asyncio.Future[TransactionResult] = self._loop.create_future()
+        session, now_s = self._session, self._loop.time()
+        refused = session.start(transaction, now_s)
+        if refused is not None:
+            waiter.set_result(refused)
+            return waiter
+        first = not self._flights
+        self._flights.append(_Flight(waiter, on_accepted, on_wire))
+        self._on_events(session.take_events())
+        self._flush()
+        if first:
+            self._arm(now_s)
+        return waiter
+
+    @property
+    def can_follow(self) -> bool:
+        """One more transaction may be submitted while one is under way: its commands go out in one piece with the message."""
+        return self._session.can_follow and self.usable_transport
+
+    @property
+    def usable_transport(self) -> bool:
+        """The transport is open on our side."""
+        return self._transport is not None and not self._transport.is_closing()
 
     @property
     def usable(self) -> bool:
-        """A transaction may be sent now. The remote can still hang up at any time: see ``TransactionResult.unanswered``."""
-        transport = self._transport
-        return self._session.state is SessionState.READY and transport is not None and not transport.is_closing()
+        """A transaction may be sent now. The remote can still hang up at any time: see ``TransactionResult.inconclusive``."""
+        return self._session.state is SessionState.READY and self.usable_transport
 
     @property
     def extensions(self) -> Extensions:
@@ -162,7 +191,7 @@ class SmtpConnection(asyncio.Protocol):
         self.tls_info = described(tls)
         self._session.tls_started(self.tls_info, self._loop.time())
         self._flush()
-        self._arm()
+        self._arm(self._loop.time())
 
     def _failed(self, phase: str, failure: str, detail: str, reply: Reply | None = None) -> ConnectFailed:
         transcript = self._session.log.text()
@@ -172,17 +201,17 @@ class SmtpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclasses of it
-        self._arm()
+        self._arm(self._loop.time())
 
     def data_received(self, data: bytes) -> None:
-        session = self._session
+        session, now_s = self._session, self._loop.time()
         answers = session.answers
-        events = session.receive(data, self._loop.time())
+        events = session.receive(data, now_s)
+        if events:
+            self._on_events(events)  # first what has to be on record, then the bytes
         self._flush()
         if session.answers != answers:
-            self._arm()
-        if events:
-            self._on_events(events)
+            self._arm(now_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._give_up("connection-lost", f"the connection broke: {exc}" if exc else "the remote closed the connection")
@@ -191,12 +220,12 @@ class SmtpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        self._arm()
+        self._arm(self._loop.time())
 
     def resume_writing(self) -> None:
         self._paused = False
         self._write_blocks()
-        self._arm()
+        self._arm(self._loop.time())
 
     # Events
 
@@ -204,21 +233,37 @@ class SmtpConnection(asyncio.Protocol):
         for event in events:
             if isinstance(event, Finished):
                 self._on_finished(event.result)
+            elif isinstance(event, OnWire):
+                self._on_wire()
             elif isinstance(event, Opened | TlsWanted | OpenFailed):
                 if not self._opening.done():
                     self._opening.set_result(event)
             else:
+                self._flush()
                 self._hang_up()
 
-    def _on_finished(self, result: TransactionResult) -> None:
-        waiter = self._result
-        if waiter is None or waiter.done():
+    def _on_wire(self) -> None:
+        flight = self._flights[0]
+        if flight.on_wire is None:
             return
         try:
-            if self._on_accepted is not None:
+            flight.on_wire()
+        except Exception as error:
+            self._session.take_output()  # what cannot be put on record is not sent
+            if not flight.result.done():
+                flight.result.set_exception(error)
+            self.abort()
+
+    def _on_finished(self, result: TransactionResult) -> None:
+        flight = self._flights.popleft()
+        waiter = flight.result
+        if waiter.done():
+            return
+        try:
+            if flight.on_accepted is not None:
                 for index, recipient in enumerate(result.recipients):
                     if recipient.reply is not None and recipient.delivered:
-                        self._on_accepted(index, recipient.reply)
+                        flight.on_accepted(index, recipient.reply)
         except Exception as error:
             waiter.set_exception(error)
             return
@@ -264,13 +309,13 @@ class SmtpConnection(asyncio.Protocol):
 
     # Deadlines
 
-    def _arm(self) -> None:
+    def _arm(self, now_s: float) -> None:
         """Set the deadline for what is awaited now. The timer itself is moved only when it would come too late."""
-        timeouts, phase = self._options.timeouts, self._session.phase
+        session, timeouts = self._session, self._options.timeouts
         if self._paused:
-            self._deadline_s = self._loop.time() + timeouts.data_s
-        elif phase and self._session.state is not SessionState.TLS:
-            self._deadline_s = self._loop.time() + timeouts.awaiting(phase)
+            self._deadline_s = now_s + timeouts.data_s
+        elif (phase := session.phase) and session.state is not SessionState.TLS:
+            self._deadline_s = now_s + self._awaiting[phase]
         else:
             self._deadline_s = inf
             return
@@ -291,7 +336,7 @@ class SmtpConnection(asyncio.Protocol):
             detail = f"the remote took nothing of the message for {self._options.timeouts.data_s:g} s"
         else:
             phase = self._session.phase
-            detail = f"no whole reply within {self._options.timeouts.awaiting(phase):g} s"
+            detail = f"no whole reply within {self._awaiting[phase]:g} s"
         self._give_up("reply-timeout", detail)
         if self._transport is not None:
             self._transport.abort()

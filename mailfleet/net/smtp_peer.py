@@ -46,13 +46,10 @@ class Timeouts:
             final_s=delivery.final_timeout_s,
         )
 
-    def awaiting(self, phase: str) -> float:
-        """How long the reply of ``phase`` may take."""
-        if phase == "greeting":
-            return self.greeting_s
-        if phase == "data":
-            return self.data_s
-        return self.final_s if phase == "message" else self.command_s
+    def awaiting(self) -> dict[str, float]:
+        """How long the reply of each phase may take."""
+        wait_s = dict.fromkeys(("ehlo", "tls", "mail", "rcpt", ""), self.command_s)
+        return wait_s | {"greeting": self.greeting_s, "data": self.data_s, "message": self.final_s}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from mailfleet.smtp.reply import Reply
 
@@ -46,8 +47,7 @@ class Failure(StrEnum):
     INTERNAL = "internal"  # our side: a bug that crashed the attempt
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What happened to one recipient in one attempt.
 
     Exactly one of these holds: ``reply`` is set (the remote's last word on this recipient) or ``failure`` is not NONE.

@@ -6,72 +6,32 @@ applies, ``answers`` whether a whole reply has come since it last looked.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from mailfleet.smtp.client_commands import mail_command, rcpt_command
+from mailfleet.smtp.client_core import SessionCore
 from mailfleet.smtp.client_envelope import Envelope, local_refusal
-from mailfleet.smtp.client_states import (
-    PHASE,
-    Ended,
-    Event,
-    Finished,
-    Opened,
-    OpenFailed,
-    SessionState,
-    Step,
-    TlsWanted,
-)
-from mailfleet.smtp.client_transcript import TranscriptLog
+from mailfleet.smtp.client_states import Ended, Event, Finished, OnWire, OpenFailed, SessionState, Step
 from mailfleet.smtp.dotstuff import stuffed
-from mailfleet.smtp.extensions import Extensions
 from mailfleet.smtp.reply import Reply
-from mailfleet.smtp.reply_parser import ReplyError, ReplyParser
+from mailfleet.smtp.reply_parser import ReplyError
 from mailfleet.smtp.transaction import RecipientResult, Transaction, TransactionResult
 
 # A larger message waits for the reply to RCPT: sent for nothing it would cost more than the round trip it saves.
 MAX_PIPELINED_CHUNK_BYTES = 128 * 1024
+_ABOUT_SEQUENCE = 503  # RFC 5321 4.2.3
 
 
-class ClientSession:
+class ClientSession(SessionCore):
     """One session with one mail host, from the greeting on. Every ``now_s`` is from the same monotonic clock.
 
     ``tls`` is ``opportunistic``, ``required`` or ``none``. ``chunking``: use BDAT where the remote offers CHUNKING and
-    PIPELINING, which saves a round trip for each message.
+    PIPELINING, which saves a round trip for each message. Without it the same is gained by a follower: the next transaction's
+    commands go out behind a message, in one piece with it (RFC 2920 3.1). Its message waits for its own 354, so never more
+    than one message of a connection is unanswered.
     """
 
-    __slots__ = (
-        "_chunking", "_ehlo_name", "_envelope", "_events", "_expected", "_needs_rset", "_now_s", "_output", "_parser",
-        "_secured", "_step", "_tls", "answers", "extensions", "log", "state",
-    )  # fmt: skip
-
-    def __init__(self, ehlo_name: str, *, tls: str, chunking: bool, now_s: float) -> None:
-        self.state = SessionState.OPENING
-        self.extensions = Extensions()
-        self.answers = 0
-        self.log = TranscriptLog(now_s)
-        self._ehlo_name = ehlo_name
-        self._tls = tls
-        self._chunking = chunking
-        self._now_s = now_s
-        self._parser = ReplyParser()
-        self._secured = False
-        self._expected: deque[Step] = deque([Step.GREETING])
-        self._output: list[bytes] = []
-        self._events: list[Event] = []
-        self._envelope: Envelope | None = None
-        self._needs_rset = False
-        self._step = Step.GREETING  # the one whose reply is being handled
-
-    @property
-    def phase(self) -> str:
-        """The phase whose reply is awaited, spelt as ``policy.outcome.Phase``; empty when nothing is."""
-        return PHASE[self._expected[0]] if self._expected else "tls" if self.state is SessionState.TLS else ""
-
-    def take_output(self) -> list[bytes]:
-        """The bytes to send now, in pieces that may be joined."""
-        output, self._output = self._output, []
-        return output
+    __slots__ = ()
 
     def receive(self, data: bytes, now_s: float) -> list[Event]:
         """Take bytes from the remote."""
@@ -87,17 +47,30 @@ class ClientSession:
             # RFC 3207 6: clear text where TLS belongs is somebody else's
             self._events.clear()
             self._lose("tls-handshake", "the remote spoke in clear text after agreeing to TLS")
-        return self._take_events()
+        return self.take_events()
 
     def _in(self, states: tuple[SessionState, ...]) -> bool:
         return self.state in states
 
-    def start(self, transaction: Transaction, now_s: float) -> TransactionResult | None:
-        """Begin a transaction; the state must be READY, or CLOSED by the remote.
+    @property
+    def can_follow(self) -> bool:
+        """One more transaction may be started now, although one is running."""
+        return (
+            self.state is SessionState.BUSY
+            and self._follower is None
+            and self.extensions.pipelining
+            and not (self._chunking and self.extensions.chunking)
+        )
 
-        A result at once means that nothing was sent: this remote cannot take the message, or it has gone.
+    def start(self, transaction: Transaction, now_s: float) -> TransactionResult | None:
+        """Begin a transaction; the state must be READY, or CLOSED by the remote, or ``can_follow`` must hold.
+
+        A result at once means that nothing was sent: this remote cannot take the message, or it has gone. Results come in
+        the order of starts.
         """
-        assert self.state in (SessionState.READY, SessionState.CLOSED), f"a transaction while {self.state}"
+        assert self.state in (SessionState.READY, SessionState.CLOSED) or self.can_follow, (
+            f"a transaction while {self.state}"
+        )
         assert transaction.recipients, "a transaction without recipients"
         self._now_s = now_s
         envelope = Envelope(transaction, now_s)
@@ -105,73 +78,59 @@ class ClientSession:
         if self.state is SessionState.CLOSED:
             refusal = RecipientResult("mail", None, "connection-lost", "the remote had closed the idle connection")
         if refusal is not None:
+            envelope.inconclusive = self.state is SessionState.CLOSED
+            envelope.answered = True
             envelope.log.remark(now_s, refusal.detail)
             envelope.settle_rest(refusal)
             return envelope.result()
-        self._envelope = envelope
-        self.state = SessionState.BUSY
-        if self._needs_rset:
-            self._say("RSET\r\n", Step.RSET)
-        if self.extensions.pipelining:
-            self._say_pipelined(transaction)
-        elif not self._needs_rset:
-            self._say(mail_command(transaction, self.extensions), Step.MAIL)
-        self._needs_rset = False
+        if self._envelope is None:
+            self._begin(envelope)
+        else:
+            self._follower = envelope
+            if self._expected[-1] is Step.MESSAGE:  # the message before it is on its way
+                self._say_pipelined(envelope)
         return None
-
-    def tls_started(self, description: str, now_s: float) -> None:
-        """The handshake is done; ``description`` such as ``TLSv1.3 TLS_AES_256_GCM_SHA384`` goes into the transcript."""
-        assert self.state is SessionState.TLS
-        self._now_s = now_s
-        self.log.remark(now_s, f"TLS {description}")
-        self.state = SessionState.OPENING
-        self._secured = True
-        self.extensions = Extensions()  # RFC 3207 4.2: what was learnt in the clear is forgotten
-        self._say(f"EHLO {self._ehlo_name}\r\n", Step.EHLO)
-
-    def quit(self, now_s: float) -> None:
-        """Say QUIT; the state must be READY. ``Ended`` follows."""
-        assert self.state is SessionState.READY
-        self._now_s = now_s
-        self.state = SessionState.QUITTING
-        self._say("QUIT\r\n", Step.QUIT)
 
     def lose(self, failure: str, detail: str, now_s: float) -> list[Event]:
         """The driver gives up on the connection (closed, timed out): ``failure`` is spelt as ``policy.outcome.Failure``."""
         self._now_s = now_s
         if self.state is not SessionState.CLOSED:
             self._lose(failure, detail)
-        return self._take_events()
+        return self.take_events()
 
     # Sending
 
-    def _say(self, command: str, *steps: Step) -> None:
-        """Send one or more commands, each ending CRLF, and expect a reply to each."""
-        assert command.count("\n") == len(steps), "a line break inside a command"
-        assert command.isascii() or (self._envelope is not None and self._envelope.transaction.smtputf8)
-        log = self.log if self._envelope is None else self._envelope.log
-        log.sent(self._now_s, command)
-        self._expected.extend(steps)
-        self._output.append(command.encode())
+    def _begin(self, envelope: Envelope) -> None:
+        self._envelope = envelope
+        self.state = SessionState.BUSY
+        if self._needs_rset:
+            self._say("RSET\r\n", Step.RSET, envelope=envelope)
+        if self.extensions.pipelining:
+            self._say_pipelined(envelope)
+        elif not self._needs_rset:
+            self._say(mail_command(envelope.transaction, self.extensions), Step.MAIL, envelope=envelope)
+        self._needs_rset = False
 
-    def _say_pipelined(self, transaction: Transaction) -> None:
+    def _say_pipelined(self, envelope: Envelope) -> None:
         """MAIL, every RCPT, and DATA or the one BDAT, in one piece (RFC 2920 3.1)."""
-        extensions, message = self.extensions, transaction.message
+        extensions, transaction = self.extensions, envelope.transaction
+        message = transaction.message
+        envelope.said = True
         commands = [mail_command(transaction, extensions)]
         commands += [rcpt_command(recipient, extensions) for recipient in transaction.recipients]
         steps = [Step.MAIL] + [Step.RCPT] * len(transaction.recipients)
         if self._chunking and extensions.chunking and len(message) <= MAX_PIPELINED_CHUNK_BYTES:
             commands.append(f"BDAT {len(message)} LAST\r\n")  # RFC 3030 2
-            self._say("".join(commands), *steps, Step.BDAT)
-            self._log_message(message)
-            self._output.append(message)
+            self._say("".join(commands), *steps, Step.BDAT, envelope=envelope)
+            self._send_message(envelope, message)
         else:
             commands.append("DATA\r\n")
-            self._say("".join(commands), *steps, Step.DATA)
+            self._say("".join(commands), *steps, Step.DATA, envelope=envelope)
 
-    def _log_message(self, message: bytes) -> None:
-        assert self._envelope is not None
-        self._envelope.log.sent(self._now_s, f"(message, {len(message)} bytes)")
+    def _send_message(self, envelope: Envelope, data: bytes) -> None:
+        envelope.log.sent(self._now_s, f"(message, {len(envelope.transaction.message)} bytes)")
+        self._output.append(data)
+        self._events.append(OnWire())
 
     # Every reply
 
@@ -197,69 +156,13 @@ class ClientSession:
         self._expected.popleft()
         handler(self, reply)
 
-    def _take_events(self) -> list[Event]:
-        events, self._events = self._events, []
-        return events
-
-    # Opening
-
-    def _greeted(self, _reply: Reply) -> None:
-        self._say(f"EHLO {self._ehlo_name}\r\n", Step.EHLO)
-
-    def _refused(self, reply: Reply) -> None:
-        """A 4yz or 5yz without which there is no session."""
-        self._fail_open(PHASE[self._step], "", reply, "")
-
-    def _ehlo_refused(self, _reply: Reply) -> None:
-        self._say(f"HELO {self._ehlo_name}\r\n", Step.HELO)  # RFC 5321 3.2
-
-    def _ehlo_accepted(self, reply: Reply) -> None:
-        self.extensions = Extensions.parse(reply.lines)
-        if self._secured or self._tls == "none":
-            self._opened()
-        elif self.extensions.starttls:
-            self._say("STARTTLS\r\n", Step.STARTTLS)
-        else:
-            self._continue_in_clear(None)
-
-    def _helo_accepted(self, _reply: Reply) -> None:
-        self.extensions = Extensions()
-        if self._secured or self._tls == "none":
-            self._opened()
-        else:
-            self._continue_in_clear(None)
-
-    def _starttls_accepted(self, _reply: Reply) -> None:
-        self.state = SessionState.TLS
-        self._events.append(TlsWanted())
-
-    def _starttls_refused(self, reply: Reply) -> None:
-        self._continue_in_clear(reply)
-
-    def _continue_in_clear(self, reply: Reply | None) -> None:
-        if self._tls != "required":
-            self._opened()
-        elif reply is not None:
-            self._fail_open("tls", "", reply, "")
-        else:
-            self._fail_open("tls", "tls-required", None, "TLS is required here and the remote does not offer STARTTLS")
-
-    def _opened(self) -> None:
-        self.state = SessionState.READY
-        self._events.append(Opened(self.extensions))
-
-    def _fail_open(self, phase: str, failure: str, reply: Reply | None, detail: str) -> None:
-        if not failure:
-            self._say("QUIT\r\n", Step.QUIT)  # RFC 5321 3.1: also after 554 as the greeting
-        self.state = SessionState.CLOSED
-        self._events.append(OpenFailed(phase, failure, reply, detail))
-
     # A transaction
 
     def _reset(self, _reply: Reply) -> None:
         """RSET has no reply worth stopping for: MAIL will show whether it helped."""
         if not self.extensions.pipelining:
-            self._say(mail_command(self._running.transaction, self.extensions), Step.MAIL)
+            envelope = self._running
+            self._say(mail_command(envelope.transaction, self.extensions), Step.MAIL, envelope=envelope)
 
     @property
     def _running(self) -> Envelope:
@@ -272,13 +175,18 @@ class ClientSession:
             self._say_next_rcpt()
 
     def _mail_rejected(self, reply: Reply) -> None:
-        self._running.mail_rejected(reply)
+        envelope = self._running
+        envelope.mail_rejected(reply)
+        if envelope.behind_refused and reply.code == _ABOUT_SEQUENCE:
+            # The host did not leave the transaction whose message it refused (RFC 5321 4.1.1.4): no word on this one.
+            envelope.inconclusive = True
         if not self.extensions.pipelining:
             self._finish()
 
     def _say_next_rcpt(self) -> None:
         envelope = self._running
-        self._say(rcpt_command(envelope.transaction.recipients[envelope.next_rcpt], self.extensions), Step.RCPT)
+        command = rcpt_command(envelope.transaction.recipients[envelope.next_rcpt], self.extensions)
+        self._say(command, Step.RCPT, envelope=envelope)
 
     def _rcpt_answered(self, reply: Reply) -> None:
         envelope = self._running
@@ -288,22 +196,26 @@ class ClientSession:
         if envelope.next_rcpt < len(envelope.transaction.recipients):
             self._say_next_rcpt()
         elif envelope.live:
-            self._say("DATA\r\n", Step.DATA)
+            self._say("DATA\r\n", Step.DATA, envelope=envelope)
         else:
             self._finish()
 
     def _data_accepted(self, _reply: Reply) -> None:
         envelope = self._running
+        if envelope.inconclusive:  # a final dot would end the transaction that the host is still in
+            self._lose("protocol", "the remote went on with a transaction that it had refused")
+            return
         if not envelope.live:
             # RFC 2920 3.1: 354 although no recipient stands; nothing but the final dot leads out of it
             envelope.log.sent(self._now_s, ".")
             self._output.append(b".\r\n")
             self._expected.append(Step.NO_MESSAGE)
             return
-        message = envelope.transaction.message
-        self._log_message(message)
-        self._output.append(stuffed(message))
+        transaction = envelope.transaction
+        self._send_message(envelope, stuffed(transaction.message, dotted=transaction.dotted))
         self._expected.append(Step.MESSAGE)
+        if self._follower is not None:
+            self._say_pipelined(self._follower)
 
     def _data_rejected(self, reply: Reply) -> None:
         self._running.settle_live(RecipientResult("data", reply))
@@ -316,18 +228,21 @@ class ClientSession:
         self._finish(completed=taken)
 
     def _finish(self, *, completed: bool = False) -> None:
-        envelope = self._running
+        envelope, follower = self._running, self._follower
         # RFC 5321 4.1.1.4: only a message that was taken ends the transaction at the other side for certain
-        self._needs_rset = envelope.mail_accepted and not completed
-        self._envelope = None
+        self._needs_rset = (envelope.mail_accepted or envelope.inconclusive) and not completed
+        self._envelope, self._follower = None, None
         self.state = SessionState.READY
         self._events.append(Finished(envelope.result()))
+        if follower is None:
+            return
+        if follower.said:
+            self._envelope, self.state = follower, SessionState.BUSY
+            follower.behind_refused, self._needs_rset = self._needs_rset, False
+        else:
+            self._begin(follower)
 
     # Ends
-
-    def _quit_answered(self, reply: Reply) -> None:
-        self.state = SessionState.CLOSED
-        self._events.append(Ended(reply))
 
     def _close_on(self, reply: Reply) -> None:
         """421, whatever it answers."""
@@ -356,8 +271,13 @@ class ClientSession:
     def _give_up_envelope(self, rest: RecipientResult) -> None:
         envelope = self._running
         envelope.settle_rest(rest)
-        self._envelope = None
         self._events.append(Finished(envelope.result()))
+        if self._follower is not None:
+            gone = RecipientResult("mail", None, "connection-lost", "the connection ended with the message before it")
+            self._follower.log.remark(self._now_s, gone.detail)
+            self._follower.settle_rest(gone)
+            self._events.append(Finished(self._follower.result()))
+        self._envelope = self._follower = None
 
 
 _Handler = Callable[[ClientSession, Reply], None]

@@ -11,12 +11,26 @@ from mailfleet.smtp.transaction import RecipientResult, Transaction, Transaction
 class Envelope:
     """Collects one ``RecipientResult`` for each recipient. The first result of a recipient stands."""
 
-    __slots__ = ("_results", "answered", "live", "log", "mail_accepted", "next_rcpt", "transaction")
+    __slots__ = (
+        "_results",
+        "answered",
+        "behind_refused",
+        "inconclusive",
+        "live",
+        "log",
+        "mail_accepted",
+        "next_rcpt",
+        "said",
+        "transaction",
+    )
 
     def __init__(self, transaction: Transaction, now_s: float) -> None:
         self.transaction = transaction
         self.log = TranscriptLog(now_s)
+        self.said = False  # its commands were sent, all of them
         self.answered = False
+        self.behind_refused = False  # they were sent behind a message that was then refused
+        self.inconclusive = False  # what the host said of it was about the one before
         self.mail_accepted = False
         self.live: list[int] = []  # recipients with 2yz to RCPT and nothing after it yet
         self.next_rcpt = 0  # index of the RCPT that is answered (or, without pipelining, sent) next
@@ -52,7 +66,7 @@ class Envelope:
         """The end of it. Every recipient has been settled."""
         done = tuple(own for own in self._results if own is not None)
         assert len(done) == len(self._results), "a recipient was left without a result"
-        return TransactionResult(done, self.log, unanswered=not self.answered)
+        return TransactionResult(done, self.log, inconclusive=self.inconclusive or not self.answered)
 
 
 def local_refusal(transaction: Transaction, extensions: Extensions) -> RecipientResult | None:

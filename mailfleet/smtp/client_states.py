@@ -74,6 +74,10 @@ class OpenFailed(NamedTuple):
     detail: str
 
 
+class OnWire(NamedTuple):
+    """The bytes of a message are in the output: once they are sent the remote may have it, whatever it answers."""
+
+
 class Finished(NamedTuple):
     """A transaction is over."""
 
@@ -86,4 +90,4 @@ class Ended(NamedTuple):
     reply: Reply | None
 
 
-Event = Opened | TlsWanted | OpenFailed | Finished | Ended
+Event = Opened | TlsWanted | OpenFailed | OnWire | Finished | Ended

@@ -37,23 +37,21 @@ class TranscriptLog:
     def text(self) -> str:
         """All lines, at most ``MAX_TRANSCRIPT_CHARS``; what is left out of the middle is counted."""
         lines: list[str] = []
+        start_s = self._start_s
         for at_s, direction, what in self._entries:
-            stamp = f"+{round((at_s - self._start_s) * 1000)} {direction} "
-            lines.extend(_shortened(stamp + part) for part in _parts(what))
-        if sum(map(len, lines)) + len(lines) <= MAX_TRANSCRIPT_CHARS:
-            return "\n".join(lines)
-        return "\n".join(_without_middle(lines))
-
-
-def _parts(what: str | Reply) -> list[str]:
-    if isinstance(what, str):
-        return what.removesuffix("\r\n").split("\r\n")
-    last = len(what.lines) - 1
-    return [f"{what.code}{' ' if index == last else '-'}{line}".rstrip() for index, line in enumerate(what.lines)]
-
-
-def _shortened(line: str) -> str:
-    return line if len(line) <= _MAX_LINE_CHARS else line[: _MAX_LINE_CHARS - 4] + " ..."
+            stamp = f"+{round((at_s - start_s) * 1000)} {direction} "
+            if isinstance(what, str):
+                lines += [stamp + command for command in what.removesuffix("\r\n").split("\r\n")]
+            else:
+                last = len(what.lines) - 1
+                for index, line in enumerate(what.lines):
+                    lines.append(f"{stamp}{what.code}{' ' if index == last else '-'}{line}".rstrip())
+        text = "\n".join(lines)
+        if len(text) <= _MAX_LINE_CHARS:
+            return text
+        lines = [line if len(line) <= _MAX_LINE_CHARS else line[: _MAX_LINE_CHARS - 4] + " ..." for line in lines]
+        text = "\n".join(lines)
+        return text if len(text) <= MAX_TRANSCRIPT_CHARS else "\n".join(_without_middle(lines))
 
 
 def _without_middle(lines: list[str]) -> list[str]:

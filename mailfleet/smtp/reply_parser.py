@@ -11,6 +11,9 @@ MAX_REPLY_LINES = 512
 # Remote text ends up in terminals and pages: control characters become U+FFFD. TAB stays.
 _CONTROLS = {code: "�" for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029) if code != 0x09}
 _SHOWN_BYTES = 80
+# Hosts say the same few lines again and again. What differs each time fills it up, and then it begins anew.
+_KNOWN: dict[bytes, Reply] = {}
+_MAX_KNOWN, _SHORT = 512, 64
 
 
 class ReplyError(MailfleetError):
@@ -57,6 +60,9 @@ class ReplyParser:
             if self._size > MAX_REPLY_BYTES:
                 self._wrong = f"a reply longer than {MAX_REPLY_BYTES} bytes"
                 break
+            if not self._lines and (known := _KNOWN.get(line)) is not None:
+                self._size = 0
+                return known
             code, separator = line[:3], line[3:4]
             # RFC 5321 4.2.1: the first digit is 2 to 5 for a server's final or intermediate reply
             if len(code) != 3 or not code.isdigit() or not b"2" <= code < b"6" or separator not in b" -":
@@ -65,6 +71,10 @@ class ReplyParser:
             self._lines.append(_text(line[4:]))
             if separator != b"-":
                 reply = Reply(int(code), tuple(self._lines))
+                if len(self._lines) == 1 and len(line) <= _SHORT:
+                    if len(_KNOWN) >= _MAX_KNOWN:
+                        _KNOWN.clear()
+                    _KNOWN[line] = reply
                 self._lines, self._size = [], 0
                 return reply
             if len(self._lines) >= MAX_REPLY_LINES:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from mailfleet.smtp.client_transcript import TranscriptLog
 from mailfleet.smtp.reply import Reply
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(NamedTuple):
     """One RCPT TO. ``address`` is the wire form; the rest is RFC 3461 4.1 and 4.2, sent where the remote offers DSN.
 
     ``notify`` is a subset of NEVER, SUCCESS, FAILURE, DELAY, or None when not given; ``orcpt`` is decoded:
@@ -23,14 +21,13 @@ class Recipient:
     orcpt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(NamedTuple):
     """One message to one or more recipients of one mail host.
 
     ``reverse_path`` is the wire form, empty for the null reverse-path. ``message`` is header and body with CRLF line ends
-    only, not dot-stuffed; whoever made or accepted it has seen to that. ``eightbit``: it has bytes above 127.
-    ``smtputf8``: an address or header field is in UTF-8 (RFC 6531). ``envid`` (decoded) and ``ret`` (FULL, HDRS or empty)
-    are RFC 3461 4.3 and 4.4.
+    only, not dot-stuffed; whoever made or accepted it has seen to that. ``dotted``: a line of it may begin with a dot.
+    ``eightbit``: it has bytes above 127. ``smtputf8``: an address or header field is in UTF-8 (RFC 6531). ``envid``
+    (decoded) and ``ret`` (FULL, HDRS or empty) are RFC 3461 4.3 and 4.4.
     """
 
     reverse_path: str
@@ -40,6 +37,7 @@ class Transaction:
     smtputf8: bool = False
     envid: str = ""
     ret: str = ""
+    dotted: bool = True
 
 
 class RecipientResult(NamedTuple):
@@ -63,15 +61,15 @@ class RecipientResult(NamedTuple):
 class TransactionResult:
     """What came of a transaction: ``recipients`` in the order they were given.
 
-    ``unanswered``: not one reply came, because the connection had gone. On a connection that had been idle this says nothing
-    about the mail host: try again on a new one.
+    ``inconclusive``: no reply was about this transaction, because the connection had gone or the host was still in the one
+    before it. Unless it was the first of its connection this says nothing about the mail host: try again.
     """
 
-    __slots__ = ("_log", "recipients", "unanswered")
+    __slots__ = ("_log", "inconclusive", "recipients")
 
-    def __init__(self, recipients: tuple[RecipientResult, ...], log: TranscriptLog, *, unanswered: bool) -> None:
+    def __init__(self, recipients: tuple[RecipientResult, ...], log: TranscriptLog, *, inconclusive: bool) -> None:
         self.recipients = recipients
-        self.unanswered = unanswered
+        self.inconclusive = inconclusive
         self._log = log
 
     @property
@@ -80,4 +78,4 @@ class TransactionResult:
         return self._log.text()
 
     def __repr__(self) -> str:
-        return f"TransactionResult({self.recipients!r}, unanswered={self.unanswered})"
+        return f"TransactionResult({self.recipients!r}, inconclusive={self.inconclusive})"

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import orjson
 
 from mailfleet.policy.lifecycle import DeliveryState, EventKind, FlowState
+from mailfleet.store import tally as tallies
 from mailfleet.store.database import Tx
 from mailfleet.store.events import EventRow, append
+from mailfleet.store.statements import Pair
 from mailfleet.store.tenants import set_flow_state
 
 
@@ -67,12 +69,16 @@ def seal(tx: Tx, campaign: Campaign) -> None:
     )
 
 
-_TELL = """
-INSERT INTO event (at_ms, tenant_id, kind, campaign_id, delivery_id, data)
-SELECT ?, tenant_id, CASE state WHEN ? THEN ? ELSE ? END, campaign_id, id,
-  CASE WHEN reason IS NULL THEN NULL ELSE json_object('reason', reason) END
-FROM delivery WHERE id BETWEEN ? AND ? AND campaign_id = ? ORDER BY id
-"""
+_TELL = (
+    "INSERT INTO event (at_ms, tenant_id, kind, campaign_id, delivery_id, data)"
+    f" SELECT ?, tenant_id, CASE state WHEN {int(DeliveryState.SUPPRESSED)} THEN '{EventKind.SUPPRESSED}'"
+    f" ELSE '{EventKind.ACCEPTED}' END, campaign_id, id, CASE WHEN reason IS NULL THEN NULL ELSE {{}} END"
+    " FROM delivery WHERE id BETWEEN ? AND ? AND campaign_id = ? ORDER BY id"
+)
+_TELL_NEXT = Pair(
+    _TELL.format("json_object('reason', reason)"),
+    _TELL.format("""'{"reason":' || to_json(reason)::text || '}'"""),
+)
 SEAL_STEP = 10_000
 
 
@@ -82,7 +88,7 @@ def go_on_sealing(tx: Tx, campaign_id: int, *, now_ms: int) -> bool:
     Steps, because a million events in one commit would hold up everybody else's. Each step is a whole: after a crash
     anybody may go on.
     """
-    campaign = get(tx, campaign_id)
+    campaign = held(tx, campaign_id)
     if campaign is None or campaign.state != "sealing":
         return True
     start = max(campaign.first_delivery_id, campaign.told_to_id + 1)
@@ -91,8 +97,8 @@ def go_on_sealing(tx: Tx, campaign_id: int, *, now_ms: int) -> bool:
         (start, campaign.last_delivery_id, campaign_id, SEAL_STEP),
     )
     if end is not None:
-        kinds = (int(DeliveryState.SUPPRESSED), EventKind.SUPPRESSED, EventKind.ACCEPTED)
-        tx.run(_TELL, (now_ms, *kinds, start, end, campaign_id))
+        tx.lock_log()
+        tx.run(_TELL_NEXT, (now_ms, start, end, campaign_id))
         tx.run("UPDATE campaign SET told_to_id = ? WHERE id = ?", (end, campaign_id))
         if end < campaign.last_delivery_id:
             return False
@@ -109,7 +115,8 @@ def discard_some(tx: Tx, campaign: Campaign, limit: int = 2000) -> bool:
 
     A campaign that was sealed is left alone: who gives up while it is sealed may not know that it is decided.
     """
-    if tx.value("SELECT state FROM campaign WHERE id = ?", (campaign.id,)) != "loading":
+    stored = held(tx, campaign.id)
+    if stored is None or stored.state != "loading":
         return True
     removed = tx.rows(
         "DELETE FROM delivery WHERE id IN (SELECT id FROM delivery WHERE content_id = ? LIMIT ?) RETURNING id",
@@ -127,6 +134,17 @@ def discard_some(tx: Tx, campaign: Campaign, limit: int = 2000) -> bool:
 def get(tx: Tx, campaign_id: int) -> Campaign | None:
     """One campaign."""
     row = tx.row(f"SELECT {_COLUMNS} FROM campaign WHERE id = ?", (campaign_id,))
+    return Campaign(*row) if row else None
+
+
+_HELD = Pair(
+    f"SELECT {_COLUMNS} FROM campaign WHERE id = ?", f"SELECT {_COLUMNS} FROM campaign WHERE id = ? FOR UPDATE"
+)
+
+
+def held(tx: Tx, campaign_id: int) -> Campaign | None:
+    """One campaign that nobody else changes before this commit: for whoever decides by what it is now."""
+    row = tx.row(_HELD, (campaign_id,))
     return Campaign(*row) if row else None
 
 
@@ -154,9 +172,7 @@ def unfinished_cancelled(tx: Tx) -> list[Campaign]:
 
 def tally(tx: Tx, campaign_id: int) -> dict[int, int]:
     """``DeliveryState (or DEFERRED_TALLY) -> deliveries``."""
-    return {
-        int(state): int(n) for state, n in tx.rows("SELECT state, n FROM tally WHERE campaign_id = ?", (campaign_id,))
-    }
+    return tallies.of(tx, campaign_id)
 
 
 def move(tx: Tx, campaign: Campaign, state: str, kind: str, *, now_ms: int, reason: str = "") -> None:
@@ -170,39 +186,43 @@ def move(tx: Tx, campaign: Campaign, state: str, kind: str, *, now_ms: int, reas
     append(tx, [EventRow(now_ms, campaign.tenant_id, kind, campaign.id, 0, data)])
 
 
-def start_scheduled(tx: Tx, campaign_id: int, *, now_ms: int) -> None:
-    """Say that a campaign has started, if that is still to be said: it may have been steered or have started meanwhile."""
-    tenant_id = tx.value(
-        "UPDATE campaign SET state = 'sending' WHERE id = ? AND state = 'scheduled' RETURNING tenant_id", (campaign_id,)
+def start_scheduled(tx: Tx, *campaign_ids: int, now_ms: int) -> None:
+    """Say that campaigns have started, if that is still to be said: they may have been steered or have started meanwhile."""
+    if not campaign_ids:
+        return
+    started = tx.rows(
+        "UPDATE campaign SET state = 'sending' WHERE id = ANY (?) AND state = 'scheduled' RETURNING id, tenant_id",
+        (list(campaign_ids),),
     )
-    if tenant_id is not None:
-        append(tx, [EventRow(now_ms, tenant_id, EventKind.CAMPAIGN_STARTED, campaign_id, 0, None)])
+    append(tx, [EventRow(now_ms, tenant, EventKind.CAMPAIGN_STARTED, one, 0, None) for one, tenant in started])
+
+
+_DONE = (
+    "SELECT id, tenant_id, state FROM campaign c WHERE state IN ('sending', 'scheduled', 'paused', 'cancelled')"
+    " AND finished_ms IS NULL AND (SELECT coalesce(sum(n), 0) FROM tally WHERE campaign_id = c.id"
+    f" AND state IN ({int(DeliveryState.QUEUED)}, {int(DeliveryState.LEASED)})) = 0"
+)
 
 
 def finish_where_done(tx: Tx, campaign_ids: Sequence[int], *, now_ms: int) -> list[int]:
-    """Finish those of the campaigns that have nothing queued or leased any more."""
+    """Finish those of the campaigns that have nothing queued or leased any more.
+
+    Two last commits of two processes at the same moment do not see each other: ``done`` finds what both left.
+    """
     finished = []
-    for campaign_id in campaign_ids:
-        row = tx.row("SELECT tenant_id, state FROM campaign WHERE id = ?", (campaign_id,))
-        if row is None or row[1] not in ("sending", "scheduled", "paused", "cancelled"):
-            continue
-        counts = tally(tx, campaign_id)
-        if counts.get(DeliveryState.QUEUED, 0) or counts.get(DeliveryState.LEASED, 0):
-            continue
-        if row[1] == "cancelled":
-            tx.run("UPDATE campaign SET finished_ms = coalesce(finished_ms, ?) WHERE id = ?", (now_ms, campaign_id))
-            continue
-        tx.run("UPDATE campaign SET state = 'finished', finished_ms = ? WHERE id = ?", (now_ms, campaign_id))
-        append(tx, [EventRow(now_ms, row[0], EventKind.CAMPAIGN_FINISHED, campaign_id, 0, None)])
-        finished.append(campaign_id)
+    found = tx.rows(f"{_DONE} AND id = ANY (?)", (list(campaign_ids),)) if campaign_ids else []
+    for campaign_id, tenant_id, state in sorted(found):
+        if state == "cancelled":
+            tx.run("UPDATE campaign SET finished_ms = ? WHERE id = ? AND finished_ms IS NULL", (now_ms, campaign_id))
+        elif tx.run(
+            "UPDATE campaign SET state = 'finished', finished_ms = ? WHERE id = ? AND state = ?",
+            (now_ms, campaign_id, state),
+        ):
+            append(tx, [EventRow(now_ms, tenant_id, EventKind.CAMPAIGN_FINISHED, campaign_id, 0, None)])
+            finished.append(campaign_id)
     return finished
 
 
-def known_addresses(tx: Tx, campaign_id: int, keys: Sequence[str]) -> set[str]:
-    """Which of these addresses the campaign has already."""
-    marks = ", ".join("?" * len(keys))
-    rows = tx.rows(
-        f"SELECT address_key FROM delivery WHERE campaign_id = ? AND address_key IN ({marks})",
-        (campaign_id, *keys),
-    )
-    return {str(row[0]) for row in rows}
+def done(tx: Tx) -> list[int]:
+    """Campaigns that have nothing left to do and are not finished yet."""
+    return [int(row[0]) for row in tx.rows(_DONE)]

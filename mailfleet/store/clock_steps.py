@@ -7,7 +7,7 @@ from mailfleet.store.database import Tx
 
 # Retries, and mail that was to leave at once: its due time is that of its id. What has a time to send keeps it.
 _HURRY = f"""
-UPDATE delivery SET due_ms = max(:now_ms, due_ms - :step_ms) WHERE id IN (
+UPDATE delivery SET due_ms = CASE WHEN due_ms - :step_ms > :now_ms THEN due_ms - :step_ms ELSE :now_ms END WHERE id IN (
   SELECT id FROM delivery WHERE state = 1 AND id > :after AND due_ms > :now_ms AND (
     tried = 1
     OR (due_ms - ((id >> {MADE_SHIFT}) + {EPOCH_MS}) BETWEEN -60000 AND 1000

@@ -44,6 +44,15 @@ _SHOWN_AS = {
 }
 
 
+# An address is indexed block by block (``queue.stage``): a seek to each.
+_OF_ADDRESS = (
+    "d.id IN (WITH RECURSIVE block (number) AS (SELECT min(address_block) FROM delivery UNION ALL"
+    " SELECT (SELECT min(address_block) FROM delivery WHERE address_block > block.number) FROM block"
+    " WHERE block.number IS NOT NULL) SELECT a.id FROM block JOIN delivery a"
+    " ON a.address_block = block.number AND a.address_key = :address_key)"
+)
+
+
 def one(tx: Tx, tenant_id: int, delivery_id: int) -> DeliveryRow | None:
     """One delivery."""
     row = tx.row(f"{_SELECT} WHERE d.id = ? AND d.tenant_id = ?", (delivery_id, tenant_id))
@@ -84,7 +93,7 @@ def page(
     if state is not None:
         wheres.append(_SHOWN_AS.get(state, f"d.state = {int(state)}"))
     if address_key is not None:
-        wheres.append("d.address_key = :address_key")
+        wheres.append(_OF_ADDRESS)
         params["address_key"] = address_key
     order = "ASC" if campaign is not None else "DESC"
     rows = tx.rows(f"{_SELECT} WHERE {' AND '.join(wheres)} ORDER BY d.id {order} LIMIT :limit", params)

@@ -33,9 +33,8 @@ class StoredEvent(NamedTuple):
 
 def append(tx: Tx, events: Sequence[EventRow]) -> None:
     """Append events; their ids follow the order of commits, which is what makes a cursor safe."""
-    tx.many(
-        "INSERT INTO event (at_ms, tenant_id, kind, campaign_id, delivery_id, data) VALUES (?, ?, ?, ?, ?, ?)", events
-    )
+    if events:
+        tx.log("event", EventRow._fields, events)
 
 
 def after(
@@ -52,9 +51,8 @@ def after(
     wheres = ["e.tenant_id = :tenant_id"]
     params: dict[str, Any] = {"tenant_id": tenant_id, "cursor": cursor, "limit": limit}
     if kinds:
-        names = [f":kind{index}" for index in range(len(kinds))]
-        wheres.append(f"e.kind IN ({', '.join(names)})")
-        params |= {f"kind{index}": kind for index, kind in enumerate(sorted(kinds))}
+        wheres.append("e.kind = ANY (:kinds)")
+        params["kinds"] = [str(kind) for kind in sorted(kinds)]
     if campaign_id:
         wheres.append("e.campaign_id = :campaign_id")
         params["campaign_id"] = campaign_id

@@ -8,7 +8,7 @@ import apsw
 
 from mailfleet.base.errors import ConfigError
 
-HEAD = "0001"  # a test compares it with the newest file in migrations/versions
+HEAD = "0002"  # a test compares it with the newest file in migrations/versions
 
 
 def version_of(path: Path) -> str | None:
@@ -28,10 +28,10 @@ def version_of(path: Path) -> str | None:
         connection.close()
 
 
-def upgrade(path: Path) -> bool:
+def upgrade(path: Path, to: str = HEAD) -> bool:
     """Create or upgrade the database; true if anything was done. Raises ``ConfigError`` for one that is newer than this program."""
     found = version_of(path)
-    if found == HEAD:
+    if found == to:
         return False
     if found is not None and found > HEAD:
         raise ConfigError(
@@ -48,5 +48,5 @@ def upgrade(path: Path) -> bool:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["url"] = URL.create("sqlite", database=str(path))  # any folder name is good
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
     return True

@@ -96,6 +96,7 @@ tally = Table(  # how many deliveries of a campaign are in which state; kept in 
     metadata,
     Column("campaign_id", _BIG, primary_key=True, autoincrement=False),
     Column("state", _BIG, primary_key=True, autoincrement=False),  # DeliveryState, or DEFERRED = 101
+    Column("part", _BIG, primary_key=True, autoincrement=False, server_default=text("0")),  # the count is their sum
     _int("n", 0),
     sqlite_with_rowid=False,
 )
@@ -120,6 +121,7 @@ delivery = Table(
     _int("lease_id", 0),
     _text("address"),  # wire form
     _text("address_key"),
+    _int("address_block", 0),  # rows that came together lie together in the index of addresses
     Column("fields", Text),  # JSON object: what the template is filled with
     Column(
         "envelope", Text
@@ -138,7 +140,7 @@ delivery = Table(
     ),
     Index("delivery_domain", "domain_id", sqlite_where=_QUEUED, postgresql_where=_QUEUED),
     Index("delivery_lease", "lease_id", sqlite_where=_LEASED, postgresql_where=_LEASED),
-    Index("delivery_address", "address_key", "campaign_id"),
+    Index("delivery_address", "address_block", "address_key"),
     Index("delivery_content", "content_id", "id"),
 )
 
@@ -177,6 +179,7 @@ site = Table(
     _text("hosts"),  # JSON array of [preference, name]
     _text("provider", ""),
     _text("detail", ""),
+    _int("shares", 1),  # delivery processes that work on it
 )
 
 lease = Table(  # one per run of a delivery process; claims point at it

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import orjson
 
 from mailfleet.store.database import Tx
+from mailfleet.store.statements import Pair
 
 
 class Site(NamedTuple):
@@ -29,21 +30,32 @@ class DueDomain(NamedTuple):
     site_id: int
 
 
+# Held until the commit, so that nobody stops looking a domain up, or moves its deliveries, without seeing these.
+_KNOWN = Pair(
+    "SELECT name, id, site_id, next_locate_ms FROM mail_domain WHERE name = ANY (?)",
+    "SELECT name, id, site_id, next_locate_ms FROM mail_domain WHERE name = ANY (?) ORDER BY id FOR SHARE",
+)
+_NEW_DOMAIN = "ON CONFLICT (name) DO UPDATE SET next_locate_ms = 1 RETURNING name, id, site_id"
+_ADD_DOMAINS = Pair(
+    f"INSERT INTO mail_domain (name, next_locate_ms) VALUES (?, 1) {_NEW_DOMAIN}",
+    f"INSERT INTO mail_domain (name, next_locate_ms) SELECT name, 1 FROM unnest(?::text[]) AS n (name) {_NEW_DOMAIN}",
+)
+_LOOK_AGAIN = (
+    "UPDATE mail_domain SET next_locate_ms = CASE WHEN valid_until_ms > 1 THEN valid_until_ms ELSE 1 END"
+    " WHERE id = ANY (?) AND next_locate_ms = 0"
+)
+
+
 def domains(tx: Tx, names: Iterable[str]) -> dict[str, tuple[int, int]]:
     """``name -> (domain_id, site_id)``, site 0 when not known yet; unknown and stale ones are put up for location."""
-    found: dict[str, tuple[int, int]] = {}
-    for name in names:
-        row = tx.row("SELECT id, site_id, valid_until_ms, next_locate_ms FROM mail_domain WHERE name = ?", (name,))
-        if row is None:
-            row = (
-                tx.value("INSERT INTO mail_domain (name, next_locate_ms) VALUES (?, 1) RETURNING id", (name,)),
-                0,
-                0,
-                1,
-            )
-        elif not row[3]:
-            tx.run("UPDATE mail_domain SET next_locate_ms = max(valid_until_ms, 1) WHERE id = ?", (row[0],))
-        found[name] = (int(row[0]), int(row[1]))
+    wanted = sorted(set(names))
+    known = tx.rows(_KNOWN, (wanted,)) if wanted else []
+    found = {str(name): (int(domain_id), int(site_id)) for name, domain_id, site_id, _ in known}
+    if resting := sorted(row[1] for row in known if not row[3]):
+        tx.run(_LOOK_AGAIN, (resting,))
+    if new := [(name,) for name in wanted if name not in found]:
+        for name, domain_id, site_id in tx.batch(_ADD_DOMAINS, new):
+            found[str(name)] = (int(domain_id), int(site_id))
     return found
 
 
@@ -57,8 +69,12 @@ def due_domains(tx: Tx, *, now_ms: int, slot: int, slots: int, limit: int) -> li
     return [DueDomain(*row) for row in rows]
 
 
+_HOLD_DOMAIN = Pair("SELECT id FROM mail_domain WHERE id = ?", "SELECT id FROM mail_domain WHERE id = ? FOR UPDATE")
+
+
 def rest_if_idle(tx: Tx, domain_id: int) -> bool:
     """Stop looking a domain up while nothing is queued for it; true if so."""
+    tx.row(_HOLD_DOMAIN, (domain_id,))
     if tx.value("SELECT 1 FROM delivery WHERE state = 1 AND domain_id = ? LIMIT 1", (domain_id,)):
         return False
     tx.run("UPDATE mail_domain SET next_locate_ms = 0 WHERE id = ?", (domain_id,))
@@ -86,7 +102,7 @@ def locate(tx: Tx, domain_id: int, site_id: int, *, valid_until_ms: int, limit: 
         (site_id, valid_until_ms, valid_until_ms, domain_id),
     )
     moved = tx.run(
-        "UPDATE delivery SET site_id = ? WHERE id IN"
+        "UPDATE delivery SET site_id = ? WHERE state = 1 AND id IN"
         " (SELECT id FROM delivery WHERE state = 1 AND domain_id = ? AND site_id <> ? LIMIT ?)",
         (site_id, domain_id, site_id, limit),
     )
@@ -100,3 +116,18 @@ def site(tx: Tx, site_id: int) -> Site | None:
         return None
     hosts = tuple((int(preference), str(name)) for preference, name in orjson.loads(row[3]))
     return Site(row[0], row[1], row[2], hosts, row[4], row[5])
+
+
+def shared(tx: Tx) -> dict[int, int]:
+    """``site_id -> delivery processes that work on it``, for the sites where that is more than one."""
+    return {int(site_id): int(shares) for site_id, shares in tx.rows("SELECT id, shares FROM site WHERE shares > 1")}
+
+
+def set_shares(tx: Tx, site_id: int, shares: int) -> None:
+    """Let this many delivery processes work on a site."""
+    tx.run("UPDATE site SET shares = ? WHERE id = ?", (shares, site_id))
+
+
+def reset_shares(tx: Tx) -> None:
+    """Every site back to the one process that it belongs to."""
+    tx.run("UPDATE site SET shares = 1 WHERE shares > 1")

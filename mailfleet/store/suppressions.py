@@ -46,11 +46,10 @@ def remove(tx: Tx, tenant_id: int, address_key: str, stream: str) -> bool:
 
 def matching(tx: Tx, tenant_id: int, stream: str, keys: Sequence[str]) -> dict[str, Suppression]:
     """``address_key -> suppression`` for those of the addresses that this stream must not mail."""
-    marks = ", ".join("?" * len(keys))
     rows = tx.rows(
         "SELECT id, tenant_id, address_key, stream, reason, evidence, origin, created_ms FROM suppression"
-        f" WHERE tenant_id = ? AND stream IN ('', ?) AND address_key IN ({marks})",
-        (tenant_id, stream, *keys),
+        " WHERE tenant_id = ? AND address_key = ANY (?) AND stream IN ('', ?)",
+        (tenant_id, list(keys), stream),
     )
     return {row[2]: Suppression(*row) for row in rows}
 

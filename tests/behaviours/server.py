@@ -23,7 +23,7 @@ import httpx
 
 from mailfleet.sandbox import inbox, report
 from mailfleet.sandbox.inbox import StoredMessage
-from mailfleet.store.database import open_connection
+from mailfleet.store.sqlite import open_connection
 
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]

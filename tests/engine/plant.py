@@ -23,6 +23,7 @@ from mailfleet.engine.campaigns import Campaigns
 from mailfleet.engine.catalog import Catalog, key_label
 from mailfleet.engine.connect import Connector
 from mailfleet.engine.descriptors import Descriptors
+from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.lane import Lane, LaneEdges, LaneLimits
 from mailfleet.engine.locate import Locator
@@ -252,7 +253,7 @@ class Works:
         descriptors = Descriptors(clock)
         connector = Connector(self.resolver, options, port=self.port, ipv6=False, rng=rng, descriptors=descriptors)
         self.edges = LaneEdges(
-            connector, plant.renderer, self.settler, self.journal, clock, plant.time_scale, asyncio.Event()
+            connector, plant.renderer, self.settler, self.journal, clock, plant.time_scale, asyncio.Event(), Gate()
         )
         self.scheduler = Scheduler(
             plant.database,

@@ -15,7 +15,7 @@ from mailfleet.engine.settle import Attempt
 from mailfleet.policy.outcome import Outcome, Phase
 from mailfleet.smtp.reply import Reply
 from mailfleet.store import campaigns
-from mailfleet.store.database import Database, Tx
+from mailfleet.store.database import Tx
 from tests.engine.plant import NOW_MS, OWNER, Plant, Works, running
 from tests.store.rows import check_laws
 
@@ -157,11 +157,19 @@ async def test_the_clock_does_not_undo_what_a_person_did_meanwhile(plant: Plant,
     name = await campaign(plant, send_at_ms=NOW_MS + 60_000)
     plant.clock.skip(60)
 
-    class Meanwhile(Database):
-        """The person is quicker than the write that follows the read."""
+    class Meanwhile:
+        """The person is quicker than the write that follows the read. No door of its own."""
 
-        def __init__(self) -> None:
-            """No door of its own."""
+        commits = jobs = 0
+
+        def on_wake(self, callback: Callable[[], None]) -> None:
+            plant.database.on_wake(callback)
+
+        def close(self) -> None:
+            pass
+
+        async def trouble(self) -> str:
+            return await plant.database.trouble()
 
         async def read(self, work: Callable[[Tx], Any]) -> Any:
             found = await plant.database.read(work)

@@ -93,7 +93,7 @@ async def loaded(works: Works, count: int) -> tuple[Lane, list[Claimed]]:
 
 async def over(lane: Lane, works: Works) -> None:
     """Until everything that was offered is decided."""
-    await until(lambda: not lane.held and lane._waiting == lane._active)
+    await until(lambda: lane.at_rest)
     await works.settler.drained()
 
 

@@ -34,7 +34,8 @@ def test_what_is_no_host_is_never_allowed(ip: str) -> None:
 
 def test_time_outs_come_from_the_settings() -> None:
     timeouts = Timeouts.of(Delivery(greeting_timeout_s=1, command_timeout_s=2, data_timeout_s=3, final_timeout_s=4))
-    phases = {phase: timeouts.awaiting(phase) for phase in ("greeting", "ehlo", "mail", "rcpt", "data", "message")}
+    wait_s = timeouts.awaiting()
+    phases = {phase: wait_s[phase] for phase in ("greeting", "ehlo", "mail", "rcpt", "data", "message")}
     assert phases == {"greeting": 1, "ehlo": 2, "mail": 2, "rcpt": 2, "data": 3, "message": 4}
 
 

@@ -90,7 +90,7 @@ async def test_the_journal_hears_of_accepted_recipients_only_and_first() -> None
     order: list[str] = []
     async with scripted(script) as server:
         connection = await SmtpConnection.open(peer_of(server), OPTIONS)
-        two = replace(TRANSACTION, recipients=(Recipient("x@b.test"), Recipient("y@b.test")))
+        two = TRANSACTION._replace(recipients=(Recipient("x@b.test"), Recipient("y@b.test")))
         sending = asyncio.create_task(connection.send(two, lambda index, _: order.append(f"accepted {index}")))
         sending.add_done_callback(lambda _: order.append("result"))
         await sending
@@ -163,7 +163,7 @@ async def test_a_long_message_arrives_whole() -> None:
 
     async with scripted(script) as server:
         connection = await SmtpConnection.open(peer_of(server), OPTIONS)
-        assert only(await connection.send(replace(TRANSACTION, message=body))) == ("message", 250)
+        assert only(await connection.send(TRANSACTION._replace(message=body))) == ("message", 250)
         connection.abort()
     assert b"".join(heard) == body.replace(b"\r\n.", b"\r\n..") + b".\r\n"
 
@@ -179,7 +179,7 @@ async def test_it_closes_after_mail() -> None:
 
     result = await attempt(script)
     assert only(result) == ("mail", "connection-lost")
-    assert result.unanswered
+    assert result.inconclusive
 
 
 async def test_it_says_421_after_mail() -> None:
@@ -191,7 +191,7 @@ async def test_it_says_421_after_mail() -> None:
 
     result = await attempt(script)
     assert only(result) == ("mail", 421)
-    assert not result.unanswered
+    assert not result.inconclusive
 
 
 async def test_it_drops_the_connection_in_the_middle_of_the_message() -> None:
@@ -293,7 +293,7 @@ async def test_it_stops_reading_a_long_message() -> None:
 
     async with scripted(script) as server:
         connection = await SmtpConnection.open(peer_of(server), impatient(data_s=0.2))
-        result = await connection.send(replace(TRANSACTION, message=b"x" * 40_000_000))
+        result = await connection.send(TRANSACTION._replace(message=b"x" * 40_000_000))
         assert only(result) == ("message", "reply-timeout")
         assert "took nothing" in result.recipients[0].detail
         assert not connection.usable
@@ -309,7 +309,7 @@ async def test_it_answers_before_it_has_the_message() -> None:
 
     async with scripted(script) as server:
         connection = await SmtpConnection.open(peer_of(server), OPTIONS)
-        result = await connection.send(replace(TRANSACTION, message=b"x" * 40_000_000))
+        result = await connection.send(TRANSACTION._replace(message=b"x" * 40_000_000))
         assert only(result) == ("message", 552)
         assert not connection.usable
 
@@ -334,7 +334,7 @@ async def test_it_hangs_up_between_messages() -> None:
         assert not connection.usable
         result = await connection.send(TRANSACTION)
         assert only(result) == ("mail", "connection-lost")
-        assert result.unanswered
+        assert result.inconclusive
         await connection.quit()
 
 

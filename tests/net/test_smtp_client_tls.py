@@ -67,7 +67,7 @@ async def test_a_long_message_under_tls() -> None:
     message = b"Subject: x\r\n\r\n" + (b"." + b"y" * 70 + b"\r\n") * 40_000
     async with aiosmtpd(keep, tls=True) as peer:
         connection = await SmtpConnection.open(peer, OPTIONS)
-        result = await connection.send(replace(TRANSACTION, message=message))
+        result = await connection.send(TRANSACTION._replace(message=message))
         assert all(one.delivered for one in result.recipients)
         await connection.quit()
     assert keep.kept[0][1] == message

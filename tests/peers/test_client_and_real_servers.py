@@ -10,7 +10,7 @@ import pytest
 
 from mailfleet.net.smtp_client import SmtpConnection
 from mailfleet.net.smtp_peer import ClientOptions, ConnectFailed, Peer
-from mailfleet.smtp.transaction import Recipient, Transaction
+from mailfleet.smtp.transaction import Recipient, Transaction, TransactionResult
 from tests.peers.servers import MAX_MESSAGE_BYTES, MailServer
 
 CLEAR = ClientOptions("me.test", tls="none", loopback_only=True)
@@ -57,6 +57,25 @@ async def test_many_messages_over_one_connection(server: MailServer) -> None:
     assert sorted(map(body, await stored(server, 20))) == sorted(b"hello\r\n%d\r\n" % number for number in range(20))
 
 
+async def test_commands_go_out_behind_a_message(modern: MailServer) -> None:
+    """RFC 2920 3.1 allows it; refused recipients and refused messages in between do not mix two transactions up."""
+    connection = await connect(modern, replace(CLEAR, chunking=False))
+    flights: list[asyncio.Future[TransactionResult]] = []
+    results: list[TransactionResult] = []
+    for number in range(12):
+        if len(flights) == 2:
+            results.append(await flights.pop(0))
+        assert connection.can_follow or connection.usable
+        address = "unknown1@shop.test" if number % 4 == 3 else "ann@shop.test"
+        flights.append(connection.submit(to(address, message=MESSAGE + b"%d\r\n" % number)))
+    results += [await one for one in flights]
+    phases = [(one.recipients[0].phase, one.recipients[0].reply and one.recipients[0].reply.code) for one in results]
+    assert phases == [("rcpt", 550) if number % 4 == 3 else ("message", 250) for number in range(12)]
+    assert not any(one.inconclusive for one in results)
+    await connection.quit()
+    assert len(await stored(modern, 9)) == 9
+
+
 @pytest.mark.parametrize("chunking", [True, False])
 async def test_refused_and_accepted_recipients_in_turn(server: MailServer, chunking: bool) -> None:
     connection = await connect(server, replace(CLEAR, chunking=chunking))
@@ -86,7 +105,7 @@ async def test_8bitmime(server: MailServer) -> None:
     text = "Grüße, שלום\r\n".encode()
     connection = await connect(server, CLEAR)
     assert connection.extensions.eightbitmime
-    result = await connection.send(replace(to("ann@shop.test", message=header + text), eightbit=True))
+    result = await connection.send(to("ann@shop.test", message=header + text)._replace(eightbit=True))
     assert "BODY=8BITMIME" in result.transcript
     assert result.recipients[0].delivered, result.transcript
     await connection.quit()
@@ -119,7 +138,7 @@ async def test_smtputf8(modern: MailServer) -> None:
 
 async def test_a_server_without_smtputf8_is_not_given_it(opensmtpd: MailServer) -> None:
     connection = await connect(opensmtpd, CLEAR)
-    result = await connection.send(replace(to("bücher@shop.test"), smtputf8=True))
+    result = await connection.send(to("bücher@shop.test")._replace(smtputf8=True))
     assert result.recipients[0].failure == "needs-smtputf8"
     await connection.quit()
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailfleet.smtp.client import MAX_PIPELINED_CHUNK_BYTES, ClientSession
-from mailfleet.smtp.client_states import Ended, Event, Finished, Opened, OpenFailed, SessionState, TlsWanted
+from mailfleet.smtp.client_states import Ended, Event, Finished, OnWire, Opened, OpenFailed, SessionState, TlsWanted
 from mailfleet.smtp.transaction import Recipient, Transaction, TransactionResult
 
 MESSAGE = b"Subject: x\r\n\r\nhello\r\n"
@@ -41,8 +41,14 @@ def transaction(*addresses: str, message: bytes = MESSAGE) -> Transaction:
 
 
 def finished(events: list[Event]) -> TransactionResult:
-    assert isinstance(events[0], Finished)
-    return events[0].result
+    """The first result; that a message was sent is told before."""
+    first = next(event for event in events if not isinstance(event, OnWire))
+    assert isinstance(first, Finished)
+    return first.result
+
+
+def results(events: list[Event]) -> list[list[tuple[str, int | str]]]:
+    return [summary(event.result) for event in events if isinstance(event, Finished)]
 
 
 def summary(result: TransactionResult) -> list[tuple[str, int | str]]:
@@ -145,7 +151,7 @@ def test_the_envelope_goes_out_in_one_piece_and_the_message_after_354() -> None:
     session.start(transaction("a@b.test", "c@d.test"), 10.0)
     assert said(session) == b"MAIL FROM:<me@me.test> SIZE=21\r\nRCPT TO:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\n"
     assert session.phase == "mail"
-    assert session.receive(b"250 ok\r\n250 ok\r\n550 who?\r\n354 go\r\n", 10.1) == []
+    assert session.receive(b"250 ok\r\n250 ok\r\n550 who?\r\n354 go\r\n", 10.1) == [OnWire()]
     assert said(session) == MESSAGE + b".\r\n"
     assert session.phase == "message"
     events = session.receive(b"250 2.0.0 queued\r\n", 10.2)
@@ -211,7 +217,7 @@ def test_each_recipient_gets_the_reply_that_settles_it(
     assert summary(result) == expected
     assert said(session) == after
     assert session.state is SessionState.READY
-    assert not result.unanswered
+    assert not result.inconclusive
 
 
 def test_after_a_transaction_that_failed_the_next_begins_with_rset() -> None:
@@ -249,7 +255,7 @@ def test_421_between_transactions_ends_the_session() -> None:
     assert isinstance(event, Ended)
     refused = session.start(transaction(), 2)
     assert refused is not None
-    assert refused.unanswered
+    assert refused.inconclusive
     assert summary(refused) == [("mail", "connection-lost")]
 
 
@@ -259,13 +265,13 @@ def test_a_connection_lost_settles_the_rest() -> None:
     result = finished(session.lose("connection-lost", "the remote closed the connection", 12))
     assert summary(result) == [("rcpt", 550), ("message", "connection-lost")]
     assert result.transcript.endswith("+2000 * the remote closed the connection")
-    assert not result.unanswered
+    assert not result.inconclusive
 
 
 def test_a_connection_lost_before_any_reply_is_told_apart() -> None:
     session = ready(*FULL)
     session.start(transaction(), 1)
-    assert finished(session.lose("connection-lost", "gone", 2)).unanswered
+    assert finished(session.lose("connection-lost", "gone", 2)).inconclusive
 
 
 @pytest.mark.parametrize("nonsense", [b"354 go\r\n", b"hello?\r\n", b"250 ok\r\n354 go\r\n", b"250-" + b"x" * 70_000])
@@ -280,7 +286,7 @@ def test_a_reply_nobody_asked_for_ends_the_session() -> None:
     session = ready(*FULL)
     events = run(session, transaction(), b"250 ok\r\n250 ok\r\n354 go\r\n250 done\r\n250 and more\r\n")
     assert summary(finished(events)) == [("message", 250)]
-    assert isinstance(events[1], Ended)
+    assert [type(event) for event in events] == [OnWire, Finished, Ended]
 
 
 # Without pipelining
@@ -291,7 +297,7 @@ def test_without_pipelining_one_command_at_a_time() -> None:
     session.start(transaction("a@b.test", "c@d.test"), 10)
     spoken = [said(session)]
     for reply in (b"250 ok\r\n", b"550 no\r\n", b"250 ok\r\n", b"354 go\r\n"):
-        assert session.receive(reply, 10) == []
+        assert session.receive(reply, 10) == ([OnWire()] if reply == b"354 go\r\n" else [])
         spoken.append(said(session))
     assert spoken == [
         b"MAIL FROM:<me@me.test> SIZE=21\r\n",
@@ -312,6 +318,111 @@ def test_without_pipelining_nothing_is_sent_for_nobody() -> None:
     assert said(session) == b"RSET\r\n"
     session.receive(b"250 ok\r\n", 11)
     assert said(session) == b"MAIL FROM:<me@me.test>\r\n"
+
+
+# A follower
+
+ENVELOPE = b"MAIL FROM:<me@me.test> SIZE=21\r\nRCPT TO:<a@b.test>\r\nDATA\r\n"
+TAKEN = b"250 ok\r\n250 ok\r\n354 go\r\n"
+
+
+def two(session: ClientSession, first: bytes = TAKEN) -> bytes:
+    """Start a transaction and one behind it, answer the commands of the first; what was said since the first message was due."""
+    session.start(transaction(), 10)
+    may = [session.can_follow]
+    session.start(transaction(), 10)
+    assert [*may, session.can_follow] == [True, False]
+    assert said(session) == ENVELOPE
+    assert session.receive(first, 10) == [OnWire()]
+    return said(session)
+
+
+def test_a_follower_goes_out_in_one_piece_with_the_message_before_it() -> None:
+    session = ready(*FULL)
+    assert two(session) == MESSAGE + b".\r\n" + ENVELOPE
+    events = session.receive(b"250 first\r\n" + TAKEN, 11)
+    assert [type(event) for event in events] == [Finished, OnWire]
+    assert said(session) == MESSAGE + b".\r\n"
+    events = session.receive(b"250 second\r\n", 12)
+    assert finished(events).transcript.splitlines()[-1] == "+2000 < 250 second"
+    assert session.state is SessionState.READY
+
+
+def test_a_follower_may_come_while_the_message_is_on_its_way() -> None:
+    session = ready(*FULL)
+    run(session, transaction(), TAKEN)
+    said(session)
+    session.start(transaction(), 11)
+    assert said(session) == ENVELOPE
+    session.receive(b"250 first\r\n", 11)
+    assert session.can_follow
+    assert session.phase == "mail"
+
+
+def test_a_follower_of_a_transaction_that_ends_early_begins_by_itself() -> None:
+    session = ready(*FULL)
+    session.start(transaction(), 10)
+    session.start(transaction(), 10)
+    said(session)
+    events = session.receive(b"250 ok\r\n550 no\r\n554 nobody\r\n", 11)
+    assert results(events) == [[("rcpt", 550)]]
+    assert said(session) == b"RSET\r\n" + ENVELOPE
+
+
+def test_a_follower_behind_a_refused_message_goes_on() -> None:
+    session = ready(*FULL)
+    two(session)
+    events = session.receive(b"554 spam\r\n" + TAKEN + b"250 ok\r\n", 11)
+    assert results(events) == [[("message", 554)], [("message", 250)]]
+
+
+def test_a_host_that_stays_in_the_refused_transaction_says_nothing_of_the_follower() -> None:
+    session = ready(*FULL)
+    two(session)
+    events = session.receive(b"554 spam\r\n503 nested MAIL\r\n503 no\r\n503 no\r\n", 11)
+    last = events[-1]
+    assert isinstance(last, Finished)
+    assert last.result.inconclusive
+    assert summary(last.result) == [("mail", 503)]
+    session.start(transaction(), 12)
+    assert said(session) == b"RSET\r\n" + ENVELOPE
+
+
+def test_a_host_that_mixes_two_transactions_gets_no_message() -> None:
+    session = ready(*FULL)
+    two(session)
+    events = session.receive(b"554 spam\r\n503 nested MAIL\r\n250 ok\r\n354 go\r\n", 11)
+    assert said(session) == b""
+    assert session.state is SessionState.CLOSED
+    last = [event for event in events if isinstance(event, Finished)][-1]
+    assert last.result.inconclusive
+
+
+def test_503_of_its_own_is_an_answer() -> None:
+    session = ready(*FULL)
+    two(session)
+    events = session.receive(b"250 ok\r\n503 log in first\r\n503 no\r\n503 no\r\n", 11)
+    last = events[-1]
+    assert isinstance(last, Finished)
+    assert not last.result.inconclusive
+
+
+@pytest.mark.parametrize("farewell", [b"", b"421 too many\r\n", b"250 ok\r\n421 enough\r\n"])
+def test_a_connection_that_ends_says_nothing_of_the_follower(farewell: bytes) -> None:
+    session = ready(*FULL)
+    two(session)
+    events = session.receive(farewell, 11) + session.lose("connection-lost", "gone", 12)
+    first, second = [event.result for event in events if isinstance(event, Finished)]
+    assert not first.inconclusive
+    assert second.inconclusive or second.recipients[0].reply is not None
+
+
+def test_no_follower_without_pipelining_nor_where_bdat_saves_the_same() -> None:
+    for extensions in ((), (*FULL, "CHUNKING")):
+        session = ready(*extensions)
+        assert not session.can_follow
+        session.start(transaction(), 10)
+        assert not session.can_follow
 
 
 # BDAT
@@ -395,7 +506,7 @@ _scripts = st.lists(
 def outcome(chunks: list[bytes], extensions: tuple[str, ...]) -> tuple[object, ...]:
     session = ready(*extensions)
     session.start(transaction("a@b.test", "c@d.test"), 10)
-    events = [event for chunk in chunks for event in session.receive(chunk, 10)]
+    events = session.take_events() + [event for chunk in chunks for event in session.receive(chunk, 10)]
     shape = [summary(event.result) if isinstance(event, Finished) else event for event in events]
     return shape, said(session), session.state, session.phase
 
@@ -416,6 +527,16 @@ def test_garbage_settles_every_recipient_once(garbage: bytes, extensions: tuple[
     session = ready(*extensions)
     session.start(transaction("a@b.test", "c@d.test"), 10)
     events = session.receive(garbage, 10) + session.lose("connection-lost", "gone", 11)
-    results = [event.result for event in events if isinstance(event, Finished)]
-    assert len(results) == 1
-    assert all((one.reply is None) != (one.failure == "") for one in results[0].recipients)
+    found = [event.result for event in events if isinstance(event, Finished)]
+    assert len(found) == 1
+    assert all((one.reply is None) != (one.failure == "") for one in found[0].recipients)
+
+
+@given(_scripts)
+@settings(max_examples=200)
+def test_whatever_is_said_two_that_follow_each_other_end_once_each(script: bytes) -> None:
+    session = ready(*FULL)
+    session.start(transaction("a@b.test"), 10)
+    session.start(transaction("c@d.test"), 10)
+    events = session.receive(script, 10) + session.lose("connection-lost", "gone", 11)
+    assert len([event for event in events if isinstance(event, Finished)]) == 2

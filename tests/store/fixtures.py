@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from mailfleet.store import migrate, tenants
-from mailfleet.store.database import Database, _SqliteTx, open_connection
+from mailfleet.store.database import Database
+from mailfleet.store.database import open_database as open_door
+from mailfleet.store.sqlite import SqliteTx, open_connection
 
 ENGINES = ("sqlite",)
 MEMORY = "/dev/shm"
@@ -25,7 +27,7 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mailfleet.db"
     assert migrate.upgrade(path)
     connection = open_connection(path)
-    tenants.ensure_default(_SqliteTx(connection))
+    tenants.ensure_default(SqliteTx(connection))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     connection.close()
     return path
@@ -47,7 +49,7 @@ def open_database(database_path: Path) -> Iterator[OpenDatabase]:
     opened: list[Database] = []
 
     def open_one() -> Database:
-        opened.append(Database(database_path))
+        opened.append(open_door(database_path))
         return opened[-1]
 
     yield open_one

@@ -101,7 +101,10 @@ def check_laws(tx: Tx) -> None:
     for key in [key for key in counted if not key[0]]:
         del counted[key]
     tallied = Counter(
-        {(row[0], row[1]): row[2] for row in tx.rows("SELECT campaign_id, state, n FROM tally WHERE n <> 0")}
+        {
+            (row[0], row[1]): row[2]
+            for row in tx.rows("SELECT campaign_id, state, sum(n) FROM tally GROUP BY 1, 2 HAVING sum(n) <> 0")
+        }
     )
     assert tallied == counted
     assert not tx.value("SELECT count(*) FROM delivery WHERE (state = 2) <> (lease_id <> 0)"), (

@@ -10,7 +10,8 @@ import pytest
 from mailfleet.policy.lifecycle import DeliveryState, EventKind, FlowState
 from mailfleet.store import campaigns, contents, deliveries, events, queue, tenants
 from mailfleet.store.campaigns import Campaign
-from mailfleet.store.database import Tx, _SqliteTx
+from mailfleet.store.database import Tx
+from mailfleet.store.sqlite import SqliteTx
 from tests.store.rows import NOW_MS, TENANT, check_laws, kinds, new_campaign, new_delivery, settlement
 from tests.store.test_queue import memory_copy
 
@@ -22,7 +23,7 @@ ROWS = 25
 def tx(upgraded: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tx]:
     monkeypatch.setattr(campaigns, "SEAL_STEP", 10)
     connection = memory_copy(upgraded)
-    yield _SqliteTx(connection)
+    yield SqliteTx(connection)
     connection.close()
 
 
@@ -223,9 +224,34 @@ def test_newest_first_in_pages(tx: Tx) -> None:
     assert campaigns.newest(tx, TENANT + 1, before=None, limit=2) == []
 
 
-def test_addresses_that_are_on_the_list_already(tx: Tx) -> None:
-    load(tx)
-    load(tx, 6)
-    assert campaigns.known_addresses(tx, 5, ["user5001@example.org", "user6001@example.org", "new@example.org"]) == {
-        "user5001@example.org"
-    }
+def test_what_two_last_commits_left_is_found(tx: Tx) -> None:
+    """Each process adds to its own part of a count, and neither sees what the other has not committed yet."""
+    seal(tx, load(tx))
+    (waiting,) = queue.backlog(tx)
+    held = queue.claim(tx, waiting, limit=100, now_ms=NOW_MS, lease_id=1)
+    assert campaigns.done(tx) == []
+    queue.settle(tx, [settlement(one, S.DELIVERED) for one in held], lease_id=1, now_ms=NOW_MS)
+    assert campaigns.done(tx) == [5]
+    tx.run("UPDATE tally SET n = n - 3 WHERE campaign_id = 5 AND state = 3")
+    tx.run("INSERT INTO tally (campaign_id, state, part, n) VALUES (5, 3, 7, 3)")
+    assert campaigns.tally(tx, 5) == {S.QUEUED: 0, S.LEASED: 0, S.DELIVERED: ROWS}
+    assert campaigns.finish_where_done(tx, campaigns.done(tx), now_ms=NOW_MS) == [5]
+    assert campaigns.done(tx) == []
+
+
+def test_an_address_is_found_in_every_block(tx: Tx) -> None:
+    for number in (1, 2, 3):
+        rows = [new_delivery(number * 100 + n, address_key=f"user{n}@example.org") for n in range(3)]
+        queue.stage(tx, rows, block=number * 7)
+    tx.run("INSERT INTO flow VALUES (50, 1, 2, 5, 10, 1, 2)")
+    found = deliveries.page(tx, TENANT, address_key="user1@example.org")
+    assert [one.id for one in found] == [301, 201, 101]
+    plan = [
+        str(row[3])
+        for row in tx.rows(
+            f"EXPLAIN QUERY PLAN SELECT 1 FROM delivery d WHERE {deliveries._OF_ADDRESS}", {"address_key": "x"}
+        )
+    ]
+    assert not [
+        step for step in plan if step.startswith("SCAN") and "delivery" in step.split() and "INDEX" not in step
+    ], plan

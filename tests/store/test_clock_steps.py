@@ -10,7 +10,8 @@ import pytest
 from mailfleet.base.ids import EPOCH_MS, MADE_SHIFT
 from mailfleet.policy.lifecycle import DeliveryState
 from mailfleet.store import clock_steps, queue, sites
-from mailfleet.store.database import Tx, _SqliteTx
+from mailfleet.store.database import Tx
+from mailfleet.store.sqlite import SqliteTx
 from tests.store.rows import NOW_MS, new_delivery, running_campaign, settlement
 from tests.store.test_queue import memory_copy
 
@@ -21,7 +22,7 @@ AHEAD_MS = NOW_MS + HOUR_MS  # what the clock said before it was set back to NOW
 @pytest.fixture
 def tx(upgraded: Path) -> Iterator[Tx]:
     connection = memory_copy(upgraded)
-    yield _SqliteTx(connection)
+    yield SqliteTx(connection)
     connection.close()
 
 

@@ -11,7 +11,8 @@ import apsw
 import pytest
 
 from mailfleet.base.errors import BusyError, InputError
-from mailfleet.store.database import MAX_GROUP, Database, StoreClosedError, Tx
+from mailfleet.store.database import Database, StoreClosedError, Tx, open_database
+from mailfleet.store.writer import MAX_GROUP
 from tests.store.fixtures import OpenDatabase
 
 
@@ -238,7 +239,7 @@ async def test_closing_finishes_what_is_queued(open_database: OpenDatabase) -> N
 async def test_a_database_that_cannot_be_opened_is_told_to_everybody_who_waits(tmp_path: Path) -> None:
     path = tmp_path / "a folder"
     path.mkdir()
-    database = Database(path)
+    database = open_database(path)
     for _ in range(2):
         with pytest.raises(BusyError, match="unable to open"):
             async with asyncio.timeout(20):

@@ -14,10 +14,10 @@ import pytest
 
 WRITER = """
 import asyncio, os, pathlib, sys
-from mailfleet.store.database import Database
+from mailfleet.store.database import open_database
 
 async def main():
-    database = Database(pathlib.Path(sys.argv[1]))
+    database = open_database(pathlib.Path(sys.argv[1]))
     who, count = int(sys.argv[2]), int(sys.argv[3])
 
     def pair(n):
@@ -90,8 +90,8 @@ def test_a_killed_writer_holds_up_nobody(pairs: Path) -> None:
             sys.executable,
             "-c",
             "import asyncio, os, pathlib, sys, time\n"
-            "from mailfleet.store.database import Database\n"
-            "database = Database(pathlib.Path(sys.argv[1]))\n"
+            "from mailfleet.store.database import open_database\n"
+            "database = open_database(pathlib.Path(sys.argv[1]))\n"
             "def work(tx):\n"
             "    tx.run('INSERT INTO pair VALUES (9, 9, 1)')\n"
             "    os.write(1, b'in\\n')\n"

@@ -10,7 +10,6 @@ import pytest
 from mailfleet.policy.lifecycle import DeliveryState, FlowState
 from mailfleet.store import (
     access,
-    campaigns,
     contents,
     deliveries,
     events,
@@ -20,8 +19,9 @@ from mailfleet.store import (
     suppressions,
     tenants,
 )
-from mailfleet.store.database import Tx, _SqliteTx
+from mailfleet.store.database import Tx
 from mailfleet.store.events import EventRow
+from mailfleet.store.sqlite import SqliteTx
 from tests.store.rows import NOW_MS, TENANT, new_delivery, running_campaign, settlement
 from tests.store.test_queue import memory_copy
 
@@ -31,7 +31,7 @@ S = DeliveryState
 @pytest.fixture
 def tx(upgraded: Path) -> Iterator[Tx]:
     connection = memory_copy(upgraded)
-    yield _SqliteTx(connection)
+    yield SqliteTx(connection)
     connection.close()
 
 
@@ -108,6 +108,16 @@ def test_a_site_is_known_by_its_key_and_follows_the_newest_knowledge(tx: Tx) -> 
 # Suppressions
 
 
+def test_processes_that_share_a_site(tx: Tx) -> None:
+    first, second = (sites.put_site(tx, key, "mx", [(10, key)], "", "") for key in ("a", "b"))
+    assert sites.shared(tx) == {}
+    sites.set_shares(tx, second, 3)
+    assert sites.shared(tx) == {second: 3}
+    sites.set_shares(tx, first, 2)
+    sites.reset_shares(tx)
+    assert sites.shared(tx) == {}
+
+
 def suppression(number: int, key: str, stream: str = "", **values: object) -> suppressions.Suppression:
     row = suppressions.Suppression(number, TENANT, key, stream, "hard-bounce", "550 no", "delivery 1", NOW_MS)
     return row._replace(**values)  # type: ignore[arg-type]  # names and types are the caller's care
@@ -141,7 +151,6 @@ def test_as_many_addresses_as_a_chunk_has(tx: Tx) -> None:
     suppressions.add(tx, suppression(1, "user1999@example.org"))
     keys = [f"user{number}@example.org" for number in range(2000)]
     assert list(suppressions.matching(tx, TENANT, "bulk", keys)) == ["user1999@example.org"]
-    assert campaigns.known_addresses(tx, 5, keys) == set()
 
 
 def test_suppressions_in_pages(tx: Tx) -> None:

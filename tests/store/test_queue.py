@@ -10,8 +10,10 @@ import pytest
 
 from mailfleet.policy.lifecycle import DeliveryState, FlowState
 from mailfleet.store import campaigns, queue, tenants
-from mailfleet.store.database import Tx, _SqliteTx
+from mailfleet.store.database import Tx
 from mailfleet.store.queue import Backlog
+from mailfleet.store.sqlite import SqliteTx
+from mailfleet.store.statements import for_sqlite
 from tests.store.rows import NOW_MS, TENANT, check_laws, kinds, new_delivery, running_campaign, settlement, states
 
 S = DeliveryState
@@ -22,7 +24,7 @@ HERE = Backlog(7, 10, 50, 0, 0)
 def tx(upgraded: Path) -> Iterator[Tx]:
     """One transaction's worth of a database in memory, checked against the laws at the end; flow 50 is campaign 5's."""
     connection = memory_copy(upgraded)
-    tx = _SqliteTx(connection)
+    tx = SqliteTx(connection)
     running_campaign(tx, 5, 50, range(1, 1000))
     yield tx
     check_laws(tx)
@@ -106,6 +108,35 @@ def test_a_flow_that_does_not_run_is_not_claimed(tx: Tx, state: FlowState) -> No
     assert claim(tx) == []
     tenants.set_flow_state(tx, 50, FlowState.ACTIVE)
     assert len(claim(tx)) == 1
+
+
+def test_many_backlogs_are_claimed_at_once(tx: Tx) -> None:
+    running_campaign(tx, 6, 60, [100])
+    insert(tx, 1, 2, 3)
+    insert(tx, 4, priority=0)
+    queue.insert(tx, [new_delivery(100, campaign_id=6, flow_id=60)], now_ms=NOW_MS)
+    queue.insert(tx, [new_delivery(200, campaign_id=0, flow_id=61)], now_ms=NOW_MS)
+    orders = [(HERE, 2), (HERE._replace(flow_id=61), 5), (HERE._replace(priority=0), 5), (HERE._replace(flow_id=60), 5)]
+    found = queue.claim_many(tx, orders, now_ms=NOW_MS, lease_id=3)
+    assert [[one.id for one in some] for some in found] == [[1, 2], [], [4], [100]]
+    assert campaigns.tally(tx, 5) == {S.QUEUED: 1, S.LEASED: 3}
+    assert campaigns.tally(tx, 6) == {S.QUEUED: 0, S.LEASED: 1}
+    assert sorted(queue.leased_ids(tx, 3)) == [1, 2, 4, 100]
+    assert queue.leased_ids(tx, 4) == []
+    assert queue.claim_many(tx, [], now_ms=NOW_MS, lease_id=3) == []
+    with pytest.raises(AssertionError, match="twice"):
+        queue.claim_many(tx, [(HERE, 1), (HERE._replace(due_ms=9), 1)], now_ms=NOW_MS, lease_id=3)
+
+
+def test_settling_again_changes_nothing(tx: Tx) -> None:
+    """Whoever does not know whether a batch was committed settles it once more."""
+    insert(tx, *range(1, 6))
+    ends = [S.DELIVERED, S.BOUNCED, S.QUEUED, S.EXPIRED, S.SUPPRESSED]
+    batch = [settlement(one, state, due_ms=NOW_MS + 9) for one, state in zip(claim(tx), ends, strict=True)]
+    assert queue.settle(tx, batch, lease_id=1, now_ms=NOW_MS) == []
+    before = states(tx), campaigns.tally(tx, 5), tx.value("SELECT count(*) FROM event")
+    assert len(queue.settle(tx, batch, lease_id=1, now_ms=NOW_MS + 1)) == 5
+    assert (states(tx), campaigns.tally(tx, 5), tx.value("SELECT count(*) FROM event")) == before
 
 
 def test_claims_stay_in_their_own_backlog(tx: Tx) -> None:
@@ -253,7 +284,7 @@ def test_a_deferral_has_its_domain_looked_up_again_in_time(tx: Tx) -> None:
 
 def test_claiming_and_looking_never_walk_the_queue(tx: Tx) -> None:
     """The plan seeks: what it costs does not grow with what is queued."""
-    for sql in (queue._CLAIM, queue._BACKLOG):
+    for sql in (for_sqlite(queue._CLAIM), queue._BACKLOG):
         params = [0] * sql.count("?")
         steps = [str(row[3]) for row in tx.rows(f"EXPLAIN QUERY PLAN {sql}", params)]
         walks = [step for step in steps if step.startswith("SCAN delivery")]

@@ -9,8 +9,8 @@ import pytest
 
 from mailfleet.policy.lifecycle import DeliveryState, FlowState
 from mailfleet.store import queue, tenants
-from mailfleet.store.database import _SqliteTx
 from mailfleet.store.queue import Backlog, Claimed
+from mailfleet.store.sqlite import SqliteTx
 from tests.store.rows import NOW_MS, check_laws, follow, new_delivery, running_campaign, settlement, states
 from tests.store.test_queue import memory_copy
 
@@ -25,7 +25,7 @@ class World:
     def __init__(self, template: Path, rng: random.Random) -> None:
         self.rng = rng
         self.connection = memory_copy(template)
-        self.tx = _SqliteTx(self.connection)
+        self.tx = SqliteTx(self.connection)
         self.now_ms = NOW_MS
         self.count = 0
         self.flow_states = dict.fromkeys(FLOWS, FlowState.ACTIVE)

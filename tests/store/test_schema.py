@@ -14,9 +14,10 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from mailfleet.base.errors import ConfigError
-from mailfleet.store import migrate
+from mailfleet.store import campaigns, deliveries, migrate, sites, tenants
 from mailfleet.store.database import Database
 from mailfleet.store.schema import metadata
+from mailfleet.store.sqlite import SqliteTx
 
 VERSIONS = Path(migrate.__file__).parent / "migrations" / "versions"
 
@@ -70,6 +71,26 @@ def test_an_upgrade_is_done_once(tmp_path: Path) -> None:
     assert migrate.upgrade(path)
     assert migrate.version_of(path) == migrate.HEAD
     assert not migrate.upgrade(path)
+
+
+def test_what_the_foundation_held_is_there_after_the_upgrade(tmp_path: Path) -> None:
+    path = tmp_path / "mailfleet.db"
+    migrate.upgrade(path, "0001")
+    connection = apsw.Connection(str(path))
+    connection.execute("INSERT INTO tally VALUES (5, 3, 70), (5, 101, 2)")
+    connection.execute("INSERT INTO site (key, kind, hosts) VALUES ('k', 'mx', '[]')")
+    connection.execute(
+        "INSERT INTO delivery (id, tenant_id, flow_id, content_id, priority, domain_id, state, due_ms, expires_ms,"
+        " accepted_ms, address, address_key) VALUES (7, 1, 50, 9, 10, 1, 1, 0, 0, 0, 'a@b.example', 'a@b.example')"
+    )
+    assert migrate.upgrade(path)
+    tx = SqliteTx(connection)
+    assert campaigns.tally(tx, 5) == {3: 70, 101: 2}
+    assert sites.shared(tx) == {}
+    tenants.ensure_default(tx)
+    tx.run("INSERT INTO flow VALUES (50, 1, 2, 5, 10, 1, 2)")
+    assert [one.id for one in deliveries.page(tx, 1, address_key="a@b.example")] == [7]
+    connection.close()
 
 
 @pytest.mark.parametrize("name", ["with space", "100%d", "what?mode=ro", "hash#tag", "ünïcode", "a+b&c"])
