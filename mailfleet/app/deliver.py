@@ -132,12 +132,22 @@ async def _work(
         asyncio.create_task(_heartbeat(base.database, lease_id, lease_ms, clock), name="heartbeat"),
     }
     await _until(stop, tasks)
-    await scheduler.stop(GRACE_S)
+    await _stop(scheduler)
     await locator.stop()
     for task in tasks:
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.gather(*tasks)
+
+
+async def _stop(scheduler: Scheduler) -> None:
+    try:
+        await scheduler.stop(GRACE_S)
+    except (
+        BusyError
+    ) as error:  # what it could not hand back is recovered at the next start; what is on the wire ends first
+        log.error("stopping without a disk", reason=error.reason)
+        await scheduler.stop(GRACE_S)
 
 
 async def _until(stop: asyncio.Event, tasks: set[asyncio.Task[None]]) -> None:

@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 SWEEP_S = 1.0
 _FULL = orjson.dumps(
-    {"type": "/v1/docs#problem-busy", "title": "Try again later", "status": 503, "detail": "every connection is in use"}
+    {"type": "/v1/docs#problem-not-ready", "title": "Not ready", "status": 503, "detail": "every connection is in use"}
 )
 _REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 2\r\n"

@@ -114,7 +114,8 @@ class SqliteDatabase(ThreadedDatabase):
 
     def on_wake(self, callback: Callable[[], None]) -> None:
         """See ``Database.on_wake``."""
-        self._listeners.append(Listener(self._path, callback))
+        with contextlib.suppress(OSError):  # a full disk has no place for it: who listens also looks from time to time
+            self._listeners.append(Listener(self._path, callback))
 
     def _read(self, work: Callable[[Tx], T]) -> T:
         connection = getattr(self._local, "connection", None)
