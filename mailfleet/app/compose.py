@@ -83,7 +83,7 @@ def hostname_of(settings: Settings) -> str:
 
 def screen(settings: Settings, folder: DataFolder, clock: Clock) -> Screen:
     """Nothing is taken below the floor of free disk; looked at once a second."""
-    floor = settings.server.min_free_disk_mb * 1_000_000
+    floor = max(1, settings.server.min_free_disk_mb * 1_000_000)  # not one free byte is too little for anybody
     last: list[tuple[float, str]] = [(-10.0, "")]
 
     def has_room() -> str:

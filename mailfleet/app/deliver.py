@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 
 import structlog
 
 from mailfleet.app import compose
+from mailfleet.app.patience import patiently, unless_stopped
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.config.bounce_rules import load_rules
 from mailfleet.config.providers import load_providers
 from mailfleet.config.settings import Delivery
 from mailfleet.engine.connect import Connector
+from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.lane import LaneEdges, LaneLimits
 from mailfleet.engine.locate import Locator
 from mailfleet.engine.notices import Notices
-from mailfleet.engine.recover import recover_lease, slot_lock
+from mailfleet.engine.recover import owner_of, recover_lease, slot_lock
 from mailfleet.engine.render import Renderer
 from mailfleet.engine.schedule import Scheduler
 from mailfleet.engine.settle import Settler
+from mailfleet.net.resolver import Resolver
 from mailfleet.net.smtp_peer import ClientOptions, Timeouts
 from mailfleet.policy.classify import Classifier
 from mailfleet.policy.providers import ProviderTable
@@ -38,24 +42,47 @@ async def run(base: compose.Base, slot: int, slots: int, stop: asyncio.Event) ->
     folder = base.folder.run
     with slot_lock(folder, slot, wait=True):
         lease_ms = round(base.settings.delivery.lease_s * 1000)
-        lease_id = await base.database.write(
-            lambda tx: queue.new_lease(tx, f"deliver-{slot}", slot, base.clock.now_ms() + lease_ms)
-        )
-        for old in await base.database.read(lambda tx: queue.leases_of_slot(tx, slot, lease_id)):
-            await recover_lease(base.database, folder, slot, old, base.clock)
-        journal = Journal(folder, slot, lease_id)
+        opened = await unless_stopped(stop, _open(base, slot, lease_ms))
+        if opened is None:
+            return
+        lease_id, journal = opened
         await _work(base, slot, slots, lease_id, lease_ms, journal, stop)
         journal.close()
         # What was not settled in time is dealt with as after a crash: a 250 in the journal counts, the rest is released.
-        await recover_lease(base.database, folder, slot, lease_id, base.clock)
+        try:
+            await recover_lease(base.database, folder, slot, lease_id, base.clock)
+        except BusyError as error:
+            log.error("what is under lease is left to the next start", reason=error.reason)
+
+
+async def _open(base: compose.Base, slot: int, lease_ms: int) -> tuple[int, Journal]:
+    """A lease and a journal for this run, when everything that earlier runs left is recovered."""
+    folder, clock = base.folder.run, base.clock
+
+    async def lease() -> int:
+        return await base.database.write(
+            lambda tx: queue.new_lease(tx, owner_of(folder, slot), slot, clock.now_ms() + lease_ms)
+        )
+
+    lease_id = await patiently("opening a lease", lease)
+
+    async def recover() -> None:
+        for old in await base.database.read(lambda tx: queue.leases_of_slot(tx, slot, lease_id)):
+            await recover_lease(base.database, folder, slot, old, clock)
+
+    await patiently("recovering earlier leases", recover)
+
+    async def journal() -> Journal:
+        return Journal(folder, slot, lease_id)
+
+    return lease_id, await patiently("opening the journal", journal)
 
 
 async def _work(
     base: compose.Base, slot: int, slots: int, lease_id: int, lease_ms: int, journal: Journal, stop: asyncio.Event
 ) -> None:
     clock, scale, rng = base.clock, base.time_scale, compose.rng(slot)
-    retry = base.settings.retry
-    providers = load_providers()
+    retry, providers = base.settings.retry, load_providers()
     resolver = compose.resolver(base.settings, clock)
     notices = Notices(base.catalog, hostname=base.hostname, retry=retry, time_scale=scale, clock=clock, ids=base.ids)
     settler = Settler(
@@ -72,7 +99,8 @@ async def _work(
         rng=rng,
     )
     delivery = base.settings.delivery
-    connector = Connector(resolver, _client_options(base), port=_remote_port(base), ipv6=delivery.ipv6, rng=rng)
+    descriptors = Descriptors(clock)
+    connector = _connector(base, resolver, descriptors, rng)
     renderer = Renderer(base.catalog, base.box)
     edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event(), Gate())
     scheduler = Scheduler(
@@ -88,26 +116,48 @@ async def _work(
         rng=rng,
     )
     locator = Locator(
-        base.database, resolver, providers.provider_of, slot=slot, slots=slots, clock=clock, time_scale=scale
+        base.database,
+        resolver,
+        providers.provider_of,
+        slot=slot,
+        slots=slots,
+        clock=clock,
+        time_scale=scale,
+        descriptors=descriptors,
     )
     tasks = {
         asyncio.create_task(settler.run(), name="settler"),
-        asyncio.create_task(scheduler.run(), name="scheduler"),
-        asyncio.create_task(locator.run(), name="locator"),
+        asyncio.create_task(patiently("claiming", scheduler.run), name="scheduler"),
+        asyncio.create_task(patiently("locating", locator.run), name="locator"),
         asyncio.create_task(_heartbeat(base.database, lease_id, lease_ms, clock), name="heartbeat"),
     }
-    waiting = asyncio.create_task(stop.wait(), name="stop")
-    done, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    for task in done - {waiting}:
-        task.result()  # a loop that ended has crashed: so does the role, and it starts afresh
-        raise AssertionError(f"the {task.get_name()} ended")
-    await scheduler.stop(GRACE_S)
+    await _until(stop, tasks)
+    await _stop(scheduler)
     await locator.stop()
     for task in tasks:
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.gather(*tasks)
+
+
+async def _stop(scheduler: Scheduler) -> None:
+    try:
+        await scheduler.stop(GRACE_S)
+    except (
+        BusyError
+    ) as error:  # what it could not hand back is recovered at the next start; what is on the wire ends first
+        log.error("stopping without a disk", reason=error.reason)
+        await scheduler.stop(GRACE_S)
+
+
+async def _until(stop: asyncio.Event, tasks: set[asyncio.Task[None]]) -> None:
+    """Wait for ``stop``. A loop that ends before has crashed: so does the role, and it starts afresh."""
+    waiting = asyncio.create_task(stop.wait(), name="stop")
+    done, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for task in done - {waiting}:
+        task.result()
+        raise AssertionError(f"the {task.get_name()} ended")
 
 
 async def _heartbeat(database: Database, lease_id: int, lease_ms: int, clock: Clock) -> None:
@@ -120,6 +170,11 @@ async def _heartbeat(database: Database, lease_id: int, lease_ms: int, clock: Cl
             continue
         if not alive:
             raise AssertionError("the lease was ended by somebody else: this process was silent for too long")
+
+
+def _connector(base: compose.Base, resolver: Resolver, descriptors: Descriptors, rng: random.Random) -> Connector:
+    options, port = _client_options(base), _remote_port(base)
+    return Connector(resolver, options, port=port, ipv6=base.settings.delivery.ipv6, rng=rng, descriptors=descriptors)
 
 
 def _client_options(base: compose.Base) -> ClientOptions:

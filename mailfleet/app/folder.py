@@ -12,6 +12,7 @@ from pathlib import Path
 
 import orjson
 
+from mailfleet.base.durable import sync_folder, write_durably
 from mailfleet.base.errors import ConfigError
 
 
@@ -69,7 +70,8 @@ class DataFolder:
         mark = self.root / "kind"
         kind = "sandbox" if sandbox else "live"
         if not mark.exists():
-            mark.write_text(kind + "\n")
+            write_durably(mark, f"{kind}\n".encode(), 0o644)
+            sync_folder(self.root.parent)
         found = mark.read_text().strip()
         if found != kind:
             mend = (
@@ -104,12 +106,7 @@ class DataFolder:
 
     def write_connection(self, values: dict[str, str]) -> None:
         """Replace ``connection.json`` in one step, readable by its owner only."""
-        fresh = self.connection.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(orjson.dumps(values, option=orjson.OPT_INDENT_2) + b"\n")
-        fresh.replace(self.connection)
+        write_durably(self.connection, orjson.dumps(values, option=orjson.OPT_INDENT_2) + b"\n", 0o600)
 
     def read_connection(self) -> dict[str, str]:
         """What ``connection.json`` says; empty when there is none that can be read."""

@@ -15,6 +15,7 @@ import uvicorn
 
 from mailfleet.app import compose
 from mailfleet.app.folder import DataFolder
+from mailfleet.app.patience import patiently, unless_stopped
 from mailfleet.app.telemetry import telemetry
 from mailfleet.base.errors import ConfigError
 from mailfleet.config.settings import Settings, Submission, split_host_port
@@ -22,6 +23,7 @@ from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.maintain import discard_unsealed
 from mailfleet.engine.shared import LongReads
 from mailfleet.listen.http import create_app
+from mailfleet.listen.http_connections import HttpConnections
 from mailfleet.listen.submission import SubmissionListener
 from mailfleet.net.tls_server import ensure_self_signed, server_context
 from mailfleet.web import page
@@ -45,12 +47,20 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
     reads = LongReads(base.database)
     backlog = Backlog(reads, base.clock)
     services, desk = compose.services(base, reads, backlog)
-    await discard_unsealed(base.database)
+    if await unless_stopped(stop, patiently("discarding half a list", lambda: _discard(base))) is None:
+        return
     app = create_app(services, settings, telemetry(base, reads, backlog))
     page.install(app, services, base.clock)
     listening = await _bind(settings.server.http_listen)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE_S, server_header=False
+        app,
+        http=HttpConnections(settings.server, base.clock).protocol,  # type: ignore[arg-type]  # it is only called
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=GRACE_S,
+        server_header=False,
     )
     server = _Server(config)
     listener = SubmissionListener(
@@ -60,7 +70,10 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
-    _announce(folder, listening, address)
+    try:
+        _announce(folder, listening, address)
+    except OSError as error:  # what it says from an earlier start is true as long as the ports are the same
+        log.error("connection.json cannot be written", reason=error.strerror)
     waiting = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True
@@ -68,6 +81,11 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
     await serving
     waiting.cancel()
     assert stop.is_set(), "the HTTP server ended by itself"
+
+
+async def _discard(base: compose.Base) -> bool:
+    await discard_unsealed(base.database)
+    return True
 
 
 def _submission(settings: Settings) -> Submission:

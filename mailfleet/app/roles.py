@@ -13,12 +13,13 @@ import uvloop
 from mailfleet.app import compose, deliver, front
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.metering import Meter
+from mailfleet.app.patience import patiently, unless_stopped
 from mailfleet.base.ids import TenantId
 from mailfleet.config.settings import Settings, worker_count
 from mailfleet.engine.maintain import Maintainer
 from mailfleet.engine.requests import Actor
 from mailfleet.sandbox import role as sandbox_role
-from mailfleet.store import sending, sites, tenants
+from mailfleet.store import clock_steps, sending, sites, tenants
 
 SANDBOX_DOMAIN = "shop.example"
 
@@ -120,7 +121,12 @@ def _role(
             meter = Meter(base.gauges, base.database, folder.run, base.role, base.clock)
             metering = asyncio.create_task(meter.run())
             try:
-                await work(base, stop)
+                newest = await unless_stopped(
+                    stop, patiently("starting", lambda: base.database.read(clock_steps.newest_id))
+                )
+                if newest is not None:
+                    base.ids.start_after(newest)
+                    await work(base, stop)
             finally:
                 beating.cancel()
                 metering.cancel()

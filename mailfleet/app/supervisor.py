@@ -26,7 +26,7 @@ import structlog
 from mailfleet.app import banner, logs
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.roles import Role, bootstrap, roles_of
-from mailfleet.base.errors import ConfigError
+from mailfleet.base.errors import BusyError, ConfigError
 from mailfleet.config.settings import Settings
 from mailfleet.store.migrate import upgrade
 
@@ -103,14 +103,21 @@ class _Supervisor:
         return self._stop()
 
     def _start(self, child: _Child) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         child.beat()  # the time until its loop turns counts from now on
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no memory, or no process to be had: the others go on meanwhile
+            child.restart_s = time.monotonic() + MAX_RESTART_S
+            log.error("role cannot be started", role=child.role.name, reason=error.strerror, in_s=MAX_RESTART_S)
+            return
         if pid == 0:
             _child_main(child, self._settings, self._folder, self._lifeline_read, (self._lock, self._lifeline_write))
         child.pid, child.started_s, child.restart_s = pid, time.monotonic(), 0
-        (self._folder.run / f"{child.role.name}.pid").write_text(f"{pid}\n")
+        try:
+            _overwrite(self._folder.run / f"{child.role.name}.pid", f"{pid}\n".encode())
+        except OSError as error:  # nothing of ours reads it: no reason to end, least of all while the disk is full
+            log.error("the process id cannot be written down", role=child.role.name, reason=error.strerror)
         log.info("role started", role=child.role.name, pid=pid)
 
     def _reap(self) -> None:
@@ -205,9 +212,24 @@ def _child_main(child: _Child, settings: Settings, folder: DataFolder, lifeline:
     except BaseException:
         structlog.get_logger().error("role crashed", role=role.name, exc_info=True)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         os._exit(status)
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    """Replace what is in a small file where it lies: that takes no room on a full disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        os.ftruncate(descriptor, os.pwrite(descriptor, data, 0))
+    finally:
+        os.close(descriptor)
+
+
+def _flush() -> None:
+    """Write out what is buffered, so that no child writes it a second time; a terminal or file that takes nothing is no matter."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
 
 
 def _run_once(work: Callable[[], None]) -> int:
@@ -220,10 +242,11 @@ def _run_once(work: Callable[[], None]) -> int:
             status = 0
         except ConfigError as error:
             sys.stderr.write(f"mailfleet: {error}\n")
+        except (BusyError, OSError) as error:
+            sys.stderr.write(f"mailfleet: cannot start on this data folder now: {error}\n")
         except BaseException:
             traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush()
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -33,6 +33,7 @@ TokenId = NewType("TokenId", int)
 EPOCH_MS = 1_704_067_200_000  # 2024-01-01T00:00:00Z
 _WORKER_BITS = 8
 _SEQUENCE_BITS = 14
+MADE_SHIFT = _WORKER_BITS + _SEQUENCE_BITS  # an id shifted right by this is when it was made, since EPOCH_MS
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
@@ -65,6 +66,12 @@ class IdGenerator:
     def next(self) -> int:
         """The next id."""
         return self.take(1)[0]
+
+    def start_after(self, made: int) -> None:
+        """Make none that may have been made before: ``made`` is the greatest id there is, and the clock may have been set back."""
+        with self._lock:
+            if made >> MADE_SHIFT >= self._last_ms:
+                self._last_ms, self._sequence = (made >> MADE_SHIFT) + 1, 0
 
     def take(self, count: int) -> list[int]:
         """``count`` ids in ascending order; a clock that steps back does not make them repeat."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from mailfleet.base.durable import sync_folder
 from mailfleet.base.errors import ConfigError
 
 _MAGIC = b"mfb1"
@@ -44,6 +45,7 @@ class SecretBox:
                 pass
             finally:
                 fresh.unlink()
+            sync_folder(path.parent)
         return cls(path.read_bytes())
 
     def seal(self, secret: bytes, label: str) -> bytes:

@@ -57,6 +57,14 @@ class Server(_Section):
     http_listen: Listen = Field(
         "127.0.0.1:8025", description="Where the API and the control room answer. Port 0 takes a free one."
     )
+    http_max_connections: int = Field(
+        1000,
+        ge=1,
+        description="Most open HTTP connections; one more takes the place of the one that has been silent longest.",
+    )
+    http_idle_timeout_s: float = Field(
+        60, gt=0, description="A client that sends no request, or stops within one, for this long is disconnected."
+    )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="Least severe level that is logged."
     )
@@ -91,7 +99,11 @@ class Submission(_Section):
     max_recipients: int = Field(
         1000, ge=1, description="Most recipients in one transaction; RFC 5321 asks for at least 100."
     )
-    max_connections: int = Field(1000, ge=1, description="Most open connections; one more is answered 421.")
+    max_connections: int = Field(
+        1000,
+        ge=1,
+        description="Most open connections; one more takes the place of the oldest that has not logged in, or is answered 421.",
+    )
     max_connections_per_ip: int = Field(100, ge=1, description="Most open connections from one address.")
     max_buffered_mb: int = Field(
         256, ge=1, description="Message bytes held in memory over all connections; above it DATA is answered 451."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from mailfleet.engine.descriptors import Descriptors
 from mailfleet.net.dns_query import DnsTemporary
 from mailfleet.net.guard import ForbiddenDestinationError
 from mailfleet.net.resolver import Resolver
@@ -33,8 +34,16 @@ class Connector:
     """Opens connections for one delivery process."""
 
     def __init__(
-        self, resolver: Resolver, options: ClientOptions, *, port: int, ipv6: bool, rng: random.Random
+        self,
+        resolver: Resolver,
+        options: ClientOptions,
+        *,
+        port: int,
+        ipv6: bool,
+        rng: random.Random,
+        descriptors: Descriptors,
     ) -> None:
+        self._descriptors = descriptors
         self._resolver, self._options, self._port, self._ipv6, self._rng = resolver, options, port, ipv6, rng
         self._plain_options = replace(options, tls="none")
         self._tls_options = replace(options, tls="required")
@@ -46,7 +55,8 @@ class Connector:
         by_preference = sorted(site.hosts, key=lambda host: (host[0], self._rng.random()))
         for _, host in by_preference:
             try:
-                addresses = await self._resolver.addresses(host, self._ipv6)
+                async with self._descriptors.one():
+                    addresses = await self._resolver.addresses(host, self._ipv6)
             except DnsTemporary as error:
                 outcome = _better(
                     outcome, Outcome(Phase.DNS, failure=Failure.DNS_TEMPORARY, detail=str(error), mx_host=host)
@@ -70,6 +80,10 @@ class Connector:
         return None, outcome, transcript
 
     async def _open(self, peer: Peer, tls_required: bool) -> SmtpConnection:
+        async with self._descriptors.one():
+            return await self._open_one(peer, tls_required)
+
+    async def _open_one(self, peer: Peer, tls_required: bool) -> SmtpConnection:
         if tls_required:
             return await SmtpConnection.open(peer, self._tls_options)
         try:

@@ -2,11 +2,15 @@
 
 One ``write`` per line and no sync: it survives the death of the process, which is what it is for, not the loss of power.
 Lines are ``S <delivery>`` when a message goes on the wire and ``D <delivery> <reply>`` when its 2yz was read. A segment
-is removed once everything in it is settled. Reading is tolerant of a torn last line.
+is removed once everything in it is settled. Its room on the disk is reserved when it is made, so that a disk that fills up
+in the middle of a message costs no ``D``. Reading is tolerant of torn lines.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +20,8 @@ import structlog
 log = structlog.get_logger()
 
 MAX_SEGMENT_BYTES = 4_000_000
+_KEEP_SIZE = 1  # linux/falloc.h FALLOC_FL_KEEP_SIZE
+_LIBC = ctypes.CDLL(None)
 
 
 @dataclass(slots=True)
@@ -25,6 +31,7 @@ class _Segment:
     size: int = 0
     open_entries: int = 0
     closed: bool = False
+    torn: bool = False  # its last line has no end
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,31 +72,44 @@ class Journal:
         for delivery_id in delivery_ids:
             segment = self._where.pop(delivery_id, None)
             if segment is not None:
-                self._release(segment)
+                with contextlib.suppress(OSError):  # what stays of it is replayed without effect
+                    self._release(segment)
 
     def close(self) -> None:
         """End this run; what is not settled stays for the next one to replay."""
         os.close(self._segment.descriptor)
         self._segment.closed = True
         if not self._segment.open_entries:
-            self._segment.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that failed; what it says is settled
+                self._segment.path.unlink(missing_ok=True)
 
     def _write(self, delivery_id: int, line: str) -> None:
         if self._segment.size > MAX_SEGMENT_BYTES:
-            full, self._segment = self._segment, self._new_segment()
-            os.close(full.descriptor)
-            full.closed = True
-            if not full.open_entries:
-                full.path.unlink(missing_ok=True)
+            self._next_segment()
         segment = self._segment
         before = self._where.get(delivery_id)
         if before is not segment:
             segment.open_entries += 1
             self._where[delivery_id] = segment
-        os.write(segment.descriptor, line.encode())
-        segment.size += len(line)
+        data = (f"\n{line}" if segment.torn else line).encode()
+        written = os.write(segment.descriptor, data)
+        segment.size += written
+        segment.torn = written < len(data)
+        if segment.torn:  # the disk filled up within the line
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if before is not None and before is not segment:
             self._release(before)
+
+    def _next_segment(self) -> None:
+        try:
+            fresh = self._new_segment()
+        except OSError:  # no room for another file: this one may have some
+            return
+        full, self._segment = self._segment, fresh
+        os.close(full.descriptor)
+        full.closed = True
+        if not full.open_entries:
+            full.path.unlink(missing_ok=True)
 
     def _release(self, segment: _Segment) -> None:
         segment.open_entries -= 1
@@ -99,12 +119,21 @@ class Journal:
             segment.path.unlink(missing_ok=True)
         elif segment.size > MAX_SEGMENT_BYTES // 16:
             os.ftruncate(segment.descriptor, 0)
-            segment.size = 0
+            segment.size, segment.torn = 0, False
+            _reserve(segment.descriptor)
 
     def _new_segment(self) -> _Segment:
         self._count += 1
         path = self._stem.with_name(f"{self._stem.name}-{self._count}")
-        return _Segment(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o600))
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC, 0o600)
+        _reserve(descriptor)
+        return _Segment(path, descriptor)
+
+
+def _reserve(descriptor: int) -> None:
+    """Have the disk keep room for a whole segment and its last line, where it can; its size stays what was written."""
+    size_bytes = ctypes.c_int64(MAX_SEGMENT_BYTES + 4096)
+    _LIBC.fallocate(descriptor, _KEEP_SIZE, ctypes.c_int64(0), size_bytes)
 
 
 def replay(folder: Path, slot: int, lease_id: int) -> Replay:

@@ -11,6 +11,7 @@ import structlog
 
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
+from mailfleet.engine.descriptors import Descriptors
 from mailfleet.net.resolver import MailHosts, Resolver
 from mailfleet.store import sites
 from mailfleet.store.database import Database, Tx
@@ -38,8 +39,10 @@ class Locator:
         slots: int,
         clock: Clock,
         time_scale: float,
+        descriptors: Descriptors,
     ) -> None:
         self._database, self._resolver, self._provider_of = database, resolver, provider_of
+        self._descriptors = descriptors
         self._slot, self._slots, self._clock, self._time_scale = slot, slots, clock, time_scale
         self._free = asyncio.Semaphore(PARALLEL)
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -84,7 +87,8 @@ class Locator:
             try:
                 if domain.site_id and await self._database.write(lambda tx: sites.rest_if_idle(tx, domain.id)):
                     return
-                found = await self._resolver.mail_hosts(domain.name)
+                async with self._descriptors.one():
+                    found = await self._resolver.mail_hosts(domain.name)
                 await self._store(domain, found)
             except BusyError as error:
                 log.error("locating waits", domain=domain.name, reason=error.reason)

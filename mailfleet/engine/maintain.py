@@ -11,13 +11,14 @@ import structlog
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.engine.recover import recover_lease, slot_lock
-from mailfleet.store import access, campaigns, queue
+from mailfleet.store import access, campaigns, clock_steps, queue
 from mailfleet.store.database import Database, Tx
 
 log = structlog.get_logger()
 
 TICK_S = 0.5
 KEEP_ANSWERS_MS = 86_400_000  # an idempotency key is good for a day
+STEP_MS = 2000  # a clock that goes back by more was set back; less is how clocks are kept right
 
 
 class Maintainer:
@@ -25,12 +26,13 @@ class Maintainer:
 
     def __init__(self, database: Database, run_folder: Path, clock: Clock) -> None:
         self._database, self._run_folder, self._clock = database, run_folder, clock
+        self._ahead_ms: int | None = None  # of the wall clock before the monotonic one, when last looked at
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; an error of one kind of work is logged and does not keep the others from running."""
         turn = 0
         while not stop.is_set():
-            works = [self.finish_cancelling, self.finish_sealing, self.start_scheduled]
+            works = [self.follow_the_clock, self.finish_cancelling, self.finish_sealing, self.start_scheduled]
             if turn % 4 == 0:
                 works += [self.reap_leases, self.finish_done]
             if turn % 600 == 0:
@@ -85,6 +87,27 @@ class Maintainer:
                 campaigns.finish_where_done(tx, campaigns.done(tx), now_ms=self._clock.now_ms())
 
             await self._database.write(finish)
+
+    async def follow_the_clock(self) -> None:
+        """When the clock was set back, keep the waits as long as they were: retries and look-ups come due that much earlier.
+
+        What waits for a time that a person named goes by the clock as it is now, and so does everything after a step forward.
+        """
+        now_ms = self._clock.now_ms()
+        ahead_ms = now_ms - round(self._clock.monotonic_s() * 1000)
+        if self._ahead_ms is None:  # a step while nobody looked shows in what was written last
+            step_ms = await self._database.read(clock_steps.last_told_ms) - now_ms
+        else:
+            step_ms = self._ahead_ms - ahead_ms
+        if step_ms > STEP_MS:
+            log.warning("the clock was set back: what waits is due that much earlier", by_s=round(step_ms / 1000))
+            await self._database.write(lambda tx: clock_steps.look_up_again(tx, now_ms=now_ms))
+            after: int | None = 0
+            while after is not None:
+                after = await self._database.write(
+                    partial(clock_steps.hurry, now_ms=now_ms, step_ms=step_ms, after=after)
+                )
+        self._ahead_ms = ahead_ms  # last, so that a full disk lets it be done again
 
     async def reap_leases(self) -> None:
         """Recover the leases of delivery processes that do not come back (a slot that no longer exists)."""

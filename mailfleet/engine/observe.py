@@ -27,6 +27,7 @@ MAX_STORY_EVENTS = 500
 MAX_EVENTS_LOOKED_AT, MAX_TAIL_LOOKED_AT = 20_000, 5_000
 MAX_DELIVERIES_LOOKED_AT = 10_000
 _STEP = 1000
+HEALTH_FRESH_S = 1.0
 
 
 class Observer:
@@ -46,6 +47,7 @@ class Observer:
         self._database, self._reads, self._screen = database, reads, screen
         self._backlog, self._clock = backlog, clock
         self._sandbox, self._time_scale = sandbox, time_scale
+        self._tried: tuple[float, str] = (-HEALTH_FRESH_S, "")
 
     async def events(
         self,
@@ -154,8 +156,12 @@ class Observer:
         return await self._backlog.view(actor.tenant_id)
 
     async def health(self) -> Health:
-        """Whether new mail would be taken now."""
-        reason = self._screen.has_room()
+        """Whether new mail would be taken now: there is room, and the database can commit. Tried once a second at the most."""
+        reason, now_s = self._screen.has_room(), self._clock.monotonic_s()
+        if not reason:
+            if now_s - self._tried[0] >= HEALTH_FRESH_S:
+                self._tried = (now_s, await self._database.trouble())
+            reason = self._tried[1]
         return Health(
             ok=not reason, reason=reason, sandbox=self._sandbox, time_scale=self._time_scale, version=__version__
         )

@@ -41,12 +41,27 @@ def slot_lock(folder: Path, slot: int, *, wait: bool) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def owner_of(folder: Path, slot: int) -> str:
+    """What a lease of this slot says of its owner: the slot, this start of the machine, and the folder its journal lies in.
+
+    Another start or another folder means that the journal is what a disk or a copy kept of it, which may not be all.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = "-"
+    return f"deliver-{slot} {boot} {folder.stat().st_ino}"
+
+
 async def recover_lease(database: Database, folder: Path, slot: int, lease_id: int, clock: Clock) -> int:
     """Settle what the remote is known to have taken, release the rest; returns how many deliveries were under lease.
 
-    The caller holds the slot's lock. Journals are removed only after the commits, so a crash in here repeats it.
+    The caller holds the slot's lock. Journals are removed only after the commits, so a crash in here repeats it. Where the
+    journal may have lost lines with the power, of everything that is released a repeat is said to be possible.
     """
     left = journal.replay(folder, slot, lease_id)
+    owner = await database.read(lambda tx: queue.lease_owner(tx, lease_id))
+    doubtful = " " in owner and owner != owner_of(folder, slot)
     ids = list(left.accepted)
     settled = 0
     for start in range(0, len(ids), _BATCH):
@@ -74,10 +89,12 @@ async def recover_lease(database: Database, folder: Path, slot: int, lease_id: i
             return len(settlements)
 
         settled += await database.write(settle)
-    released, more = 0, True
+    released, more, on_wire = 0, True, left.on_wire
+    if doubtful:
+        on_wire = frozenset(await database.read(lambda tx: queue.leased_ids(tx, lease_id)))
     while more:
         count = await database.write(
-            lambda tx: queue.release(tx, lease_id, now_ms=clock.now_ms(), on_wire=left.on_wire, limit=_BATCH)
+            lambda tx: queue.release(tx, lease_id, now_ms=clock.now_ms(), on_wire=on_wire, limit=_BATCH)
         )
         released, more = released + count, count == _BATCH
     for path in left.segments:
@@ -88,6 +105,7 @@ async def recover_lease(database: Database, folder: Path, slot: int, lease_id: i
             slot=slot,
             delivered=settled,
             released=released,
-            on_wire=len(left.on_wire),
+            on_wire=len(on_wire),
+            journal="may have lost lines with the power" if doubtful else "whole",
         )
     return settled + released

@@ -15,6 +15,7 @@ from mailfleet.base.errors import ConfigError
 from mailfleet.base.gauges import Gauges
 from mailfleet.config.metrics import CATALOGUE
 from mailfleet.config.settings import Submission, split_host_port
+from mailfleet.listen.descriptors import run_out
 from mailfleet.listen.submission_backend import Connection, SubmissionBackend
 from mailfleet.listen.submission_connection import SubmissionConnection
 from mailfleet.listen.submission_tolls import Tolls
@@ -75,6 +76,7 @@ class SubmissionListener:
         self.address: tuple[str, int] | None = None
         self.tls_address: tuple[str, int] | None = None
         self._connections: set[Connection] = set()
+        self._strangers: dict[Connection, None] = {}  # those that have not logged in, oldest first
         self._per_ip: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self._accepting: asyncio.Task[None] | None = None
@@ -121,22 +123,41 @@ class SubmissionListener:
         settings = self.settings
         if self._stopping:
             return self.tolls.refused("stopping", Reply.of(421, "4.3.2", "The server is stopping; try again soon"))
-        if len(self._connections) >= settings.max_connections:
-            log.warning("submission.too_many_connections", open=len(self._connections), peer=connection.peer_ip)
-            return self.tolls.refused("max_connections", Reply.of(421, "4.7.0", "Too many connections; try again soon"))
         if self._per_ip[connection.peer_ip] >= settings.max_connections_per_ip:
             log.warning("submission.too_many_connections_from_address", peer=connection.peer_ip)
             return self.tolls.refused(
                 "max_connections_per_ip",
                 Reply.of(421, "4.7.0", "Too many connections from your address; close some first"),
             )
+        no_descriptors = run_out(connection.descriptor)
+        if no_descriptors or len(self._connections) >= settings.max_connections:
+            reason = "file descriptors run out" if no_descriptors else "submission.max_connections is reached"
+            log.warning(
+                "submission.too_many_connections",
+                reason=reason,
+                open=len(self._connections),
+                not_logged_in=len(self._strangers),
+                peer=connection.peer_ip,
+            )
+            bound = "descriptors" if no_descriptors else "max_connections"
+            if not self._strangers:
+                return self.tolls.refused(bound, Reply.of(421, "4.7.0", "Too many connections; try again soon"))
+            # Who says nothing must not keep out who has something to send
+            farewell = self.tolls.refused(bound, Reply.of(421, "4.7.0", "Too many connections; log in sooner"))
+            next(iter(self._strangers)).abort(farewell)
         self.tolls.connections.n += 1
+        self._strangers[connection] = None
         self._connections.add(connection)
         self._per_ip[connection.peer_ip] += 1
         return None
 
+    def logged_in(self, connection: Connection) -> None:
+        """From now on it is not closed to make room for another."""
+        self._strangers.pop(connection, None)
+
     def leave(self, connection: Connection) -> None:
         """Count a connection out, once."""
+        self._strangers.pop(connection, None)
         if connection in self._connections:
             self._connections.remove(connection)
             self._per_ip[connection.peer_ip] -= 1

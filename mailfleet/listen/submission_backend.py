@@ -18,6 +18,7 @@ class Connection(Protocol):
     """A connection as the listener sees it."""
 
     peer_ip: str
+    descriptor: int  # of its socket
 
     def shut_down(self) -> None:
         """Say 421 and close, after the message that is arriving, if any."""
@@ -67,6 +68,10 @@ class Hub(Protocol):
 
     def enter(self, connection: Connection) -> Reply | None:
         """Count a new connection; a reply when there are too many."""
+        ...
+
+    def logged_in(self, connection: Connection) -> None:
+        """From now on it is not closed to make room for another."""
         ...
 
     def leave(self, connection: Connection) -> None:

@@ -51,6 +51,7 @@ class SubmissionConnection(asyncio.Protocol):
         self._session: ServerSession | None = None
         self._actor: Actor | None = None
         self.peer_ip = ""
+        self.descriptor = -1
         self._task: asyncio.Task[None] | None = None
         self._handshaking = False
         self._early = b""  # came under TLS before the handshake was reported done
@@ -71,6 +72,7 @@ class SubmissionConnection(asyncio.Protocol):
             self._transport.abort() if self._finished else self._begin(describe_tls(transport))
             return
         self.peer_ip = ip_of(transport.get_extra_info("peername"))
+        self.descriptor = transport.get_extra_info("socket").fileno()
         refusal = self._hub.enter(self)
         if refusal:
             self._finished = True
@@ -118,7 +120,7 @@ class SubmissionConnection(asyncio.Protocol):
 
         One too many is closed without a word: a client that expects TLS cannot read a reply in the clear.
         """
-        self.peer_ip = ip_of(peername)
+        self.peer_ip, self.descriptor = ip_of(peername), accepted.fileno()
         if self._hub.enter(self):
             self._finished = True
             accepted.close()
@@ -353,6 +355,8 @@ class SubmissionConnection(asyncio.Protocol):
             self._actor = await hub.backend.authenticate(event.username, event.password, self.peer_ip)
             if self._actor is None:
                 refusal = hub.tolls.refused("login", Reply.of(535, "5.7.8", "User name or password is wrong"))
+            else:
+                hub.logged_in(self)
         except BusyError as error:
             refusal = hub.tolls.refused("login_busy", Reply.of(454, "4.7.0", error.reason))
         except Exception:

@@ -90,6 +90,11 @@ class Database(Protocol):
         """Run ``work`` on one consistent snapshot, beside the writer. Raises what ``work`` raises, or ``BusyError``."""
         ...
 
+    async def trouble(self) -> str:
+        """Empty, or why nothing can be committed at the moment. What was committed since the last call answers it; else it is
+        tried."""
+        ...
+
     def on_wake(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` on this event loop soon after a commit, of any process, in which ``Tx.wake`` was called.
 

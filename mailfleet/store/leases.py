@@ -20,6 +20,11 @@ def new_lease(tx: Tx, owner: str, slot: int, expires_ms: int) -> int:
     )
 
 
+def lease_owner(tx: Tx, lease_id: int) -> str:
+    """Who opened a lease; empty when there is none."""
+    return str(tx.value("SELECT owner FROM lease WHERE id = ?", (lease_id,)) or "")
+
+
 def renew_lease(tx: Tx, lease_id: int, expires_ms: int) -> bool:
     """Give a sign of life; false when the lease was already ended by somebody else."""
     return tx.run("UPDATE lease SET expires_ms = ? WHERE id = ?", (expires_ms, lease_id)) == 1

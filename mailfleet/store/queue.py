@@ -17,6 +17,7 @@ from mailfleet.store.database import Tx
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.leases import ended_leases as ended_leases
 from mailfleet.store.leases import hand_back as hand_back
+from mailfleet.store.leases import lease_owner as lease_owner
 from mailfleet.store.leases import leased_by as leased_by
 from mailfleet.store.leases import leased_ids as leased_ids
 from mailfleet.store.leases import leases_of_slot as leases_of_slot

@@ -114,7 +114,8 @@ class SqliteDatabase(ThreadedDatabase):
 
     def on_wake(self, callback: Callable[[], None]) -> None:
         """See ``Database.on_wake``."""
-        self._listeners.append(Listener(self._path, callback))
+        with contextlib.suppress(OSError):  # a full disk has no place for it: who listens also looks from time to time
+            self._listeners.append(Listener(self._path, callback))
 
     def _read(self, work: Callable[[Tx], T]) -> T:
         connection = getattr(self._local, "connection", None)
@@ -123,11 +124,18 @@ class SqliteDatabase(ThreadedDatabase):
                 connection = self._local.connection = open_connection(self._path, readonly=True)
             except _EDGE_ERRORS as error:
                 raise BusyError(f"the database cannot be read: {error}") from error
-        connection.execute("BEGIN")
         try:
-            return work(SqliteTx(connection))
-        finally:
-            connection.execute("COMMIT")
+            connection.execute("BEGIN")
+            try:
+                return work(SqliteTx(connection))
+            finally:
+                if connection.in_transaction:  # an error of the disk may have ended it
+                    connection.execute("COMMIT")
+        except _READ_ERRORS as error:
+            raise BusyError(f"the database cannot be read: {error}") from error
+
+    def _touch(self, tx: Tx) -> None:
+        tx.rows(f"PRAGMA user_version = {tx.value('PRAGMA user_version')}")
 
     def _end_writer(self) -> None:
         if self._connection is not None:
@@ -140,8 +148,8 @@ class SqliteDatabase(ThreadedDatabase):
 
     def _run_group(self, group: list[Job]) -> None:
         wakes = False
-        fcntl.flock(self._lock_file, fcntl.LOCK_EX)
         try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
             # Opened here, so that whoever waits hears when it fails.
             connection = self._connection = self._connection or open_connection(self._path)
             connection.execute("BEGIN IMMEDIATE")
@@ -183,7 +191,8 @@ def _run_job(connection: apsw.Connection, tx: SqliteTx, job: Job, *, alone: bool
     connection.execute("RELEASE job")
 
 
-_EDGE_ERRORS = (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError, apsw.BusyError, apsw.CorruptError)
+_READ_ERRORS = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.BusyError, apsw.CorruptError)
+_EDGE_ERRORS = (*_READ_ERRORS, apsw.ReadOnlyError)  # of a read, "read-only" is a bug: it tried to write
 
 
 def _edge_error(error: BaseException) -> BaseException:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from mailfleet.base.errors import BusyError
 from mailfleet.store.database import StoreClosedError, Tx
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class ThreadedDatabase(ABC):
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="store-read")
         self._writer = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
         self._writer.start()
-        self.commits = 0
+        self.commits = self._commits_seen = 0
         self.jobs = 0
 
     async def write(self, work: Callable[[Tx], T]) -> T:
@@ -57,6 +58,16 @@ class ThreadedDatabase(ABC):
             raise StoreClosedError("the database is closed")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
+    async def trouble(self) -> str:
+        """See ``Database.trouble``."""
+        if self.commits == self._commits_seen:
+            try:
+                await self.write(self._touch)
+            except BusyError as error:
+                return error.reason
+        self._commits_seen = self.commits
+        return ""
+
     def close(self) -> None:
         """See ``Database.close``."""
         if not self._closed:
@@ -73,6 +84,10 @@ class ThreadedDatabase(ABC):
     @abstractmethod
     def _read(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` on a snapshot, in a reader thread."""
+
+    @abstractmethod
+    def _touch(self, tx: Tx) -> None:
+        """Write something that changes nothing, and would fail where the next real write does."""
 
     @abstractmethod
     def _end_writer(self) -> None:

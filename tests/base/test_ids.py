@@ -27,6 +27,15 @@ class Hands:
         return self.now_ms
 
 
+def test_a_process_that_starts_with_a_clock_set_back_makes_none_twice() -> None:
+    earlier = IdGenerator(7, Hands(NOW_MS + 3_600_000)).take(40_000)
+    made = IdGenerator(7, Hands(NOW_MS))
+    made.start_after(earlier[-1])
+    assert made.next() > earlier[-1]
+    made.start_after(earlier[0])
+    assert made.next() > earlier[-1], "an older one changes nothing"
+
+
 def test_they_ascend_and_say_when_they_were_made() -> None:
     clock = Hands(NOW_MS)
     made = IdGenerator(7, clock)

@@ -72,6 +72,7 @@ class Server:
         self.block = free_block()
         self._settings = merged(self._own_settings(), settings or {})
         self.process: subprocess.Popen[bytes] | None = None
+        self.surroundings: dict[str, str] = {}  # further environment variables
         self._http: httpx.Client | None = None
         if sandbox:
             _write_rates(self.data / "sandbox", rates or {"*": {}})
@@ -101,7 +102,7 @@ class Server:
             for section, values in self._settings.items()
             for key, value in values.items()
         }
-        return {**kept, **told, "NO_COLOR": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+        return {**kept, **told, **self.surroundings, "NO_COLOR": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
     def setting(self, section: str, key: str) -> Any:
         """A setting as this server got it."""

@@ -23,6 +23,7 @@ from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.campaigns import Campaigns
 from mailfleet.engine.catalog import Catalog, key_label
 from mailfleet.engine.connect import Connector
+from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.lane import Lane, LaneEdges, LaneLimits
@@ -255,7 +256,8 @@ class Works:
         )
         self.resolver = Resolver(["127.0.0.1:9"], 0.2, clock)
         options = ClientOptions(HOST, TIMEOUTS, tls="none", loopback_only=True)
-        connector = Connector(self.resolver, options, port=self.port, ipv6=False, rng=rng)
+        descriptors = Descriptors(clock)
+        connector = Connector(self.resolver, options, port=self.port, ipv6=False, rng=rng, descriptors=descriptors)
         self.edges = LaneEdges(
             connector, plant.renderer, self.settler, self.journal, clock, plant.time_scale, asyncio.Event(), Gate()
         )
@@ -272,7 +274,14 @@ class Works:
             rng=rng,
         )
         self.locator = Locator(
-            plant.database, self.resolver, lambda hosts: None, slot=0, slots=1, clock=clock, time_scale=1
+            plant.database,
+            self.resolver,
+            lambda hosts: None,
+            slot=0,
+            slots=1,
+            clock=clock,
+            time_scale=1,
+            descriptors=descriptors,
         )
         return self
 

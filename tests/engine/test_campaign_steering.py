@@ -168,6 +168,9 @@ async def test_the_clock_does_not_undo_what_a_person_did_meanwhile(plant: Plant,
         def close(self) -> None:
             pass
 
+        async def trouble(self) -> str:
+            return await plant.database.trouble()
+
         async def read(self, work: Callable[[Tx], Any]) -> Any:
             found = await plant.database.read(work)
             await (

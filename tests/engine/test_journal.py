@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -159,6 +160,24 @@ def test_a_full_disk_does_not_undo_what_the_remote_took(tmp_path: Path) -> None:
     assert caught.value.errno == errno.ENOSPC, "nothing goes on the wire that cannot be written down"
     log.accepted(1, "250 ok")
     log.settled([1])
+
+
+def test_a_disk_that_fills_up_within_a_line_costs_no_other_line(tmp_path: Path) -> None:
+    log = Journal(tmp_path, 0, 1)
+    log.accepted(1, "250 ok")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log._segment.size + 5, before[1]))
+    try:
+        with pytest.raises(OSError):  # noqa: PT011 - any number: it must not go on the wire
+            log.started(20000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    log.started(3)
+    log.accepted(3, "250 ok")
+    log.started(4)
+    found = replay(tmp_path, 0, 1)
+    assert set(found.accepted) == {1, 3}
+    assert 4 in found.on_wire
 
 
 def test_it_survives_the_process(tmp_path: Path) -> None:

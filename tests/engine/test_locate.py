@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.locate import AGAIN_AFTER_FAILURE_S, Locator, site_key
 from mailfleet.net.resolver import MailHosts, MxHost, Resolver
 from tests.engine.plant import Plant, until
@@ -48,6 +49,7 @@ def locator(plant: Plant, zone: ZoneServer, *, slot: int = 0, slots: int = 1, pa
         slots=slots,
         clock=plant.clock,
         time_scale=1,
+        descriptors=Descriptors(plant.clock),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from mailfleet.engine.journal import Journal
-from mailfleet.engine.recover import recover_lease, slot_lock
+from mailfleet.engine.recover import owner_of, recover_lease, slot_lock
 from mailfleet.policy.lifecycle import DeliveryState
 from mailfleet.store import queue
 from tests.engine.plant import LITERAL, NOW_MS, OWNER, Plant
@@ -43,6 +43,22 @@ async def test_what_was_taken_is_delivered_and_the_rest_is_released(plant: Plant
     assert list(plant.folder.glob("journal-*")) == []
     assert await plant.database.read(lambda tx: queue.leases_of_slot(tx, 0, 0)) == []
     await plant.database.read(check_laws)
+
+
+@pytest.mark.parametrize(("elsewhere", "kind"), [(False, "lease_released"), (True, "repeat_possible")])
+async def test_of_a_journal_that_may_have_lost_lines_nothing_is_said_to_be_untried(
+    plant: Plant, elsewhere: bool, kind: str
+) -> None:
+    """After a loss of power, or in a copy of the folder, a missing S proves nothing; a D still does."""
+    lease_id, held = await crashed(plant, 3)
+    log = Journal(plant.folder, 0, lease_id)
+    log.accepted(held[0].id, "250 ok")
+    del log
+    owner = owner_of(plant.folder, 0).replace(" ", " another-start-" if elsewhere else " ", 1)
+    await plant.database.write(lambda tx: tx.run("UPDATE lease SET owner = ? WHERE id = ?", (owner, lease_id)))
+    await recover_lease(plant.database, plant.folder, 0, lease_id, plant.clock)
+    assert await plant.kinds(f"u0@{LITERAL}") == ["accepted", "delivered"]
+    assert await plant.kinds(f"u2@{LITERAL}") == ["accepted", kind]
 
 
 async def test_recovering_twice_changes_nothing(plant: Plant) -> None:

@@ -33,13 +33,23 @@ async def test_too_many_connections_from_one_address(tmp_path: Path) -> None:
 
 async def test_too_many_connections_in_all(tmp_path: Path) -> None:
     async with running(tmp_path, max_connections=2) as server:
-        first = await server.connect()
-        await server.connect(local="127.0.0.2")
+        first, _ = await server.logged_in(), await server.logged_in()
         third = await server.connect(local="127.0.0.3")
         assert (await third.reply()).startswith("421 4.7.0")
         first.close()
         await until(lambda: len(server.listener._connections) == 1)
         assert (await (await server.connect(local="127.0.0.3")).reply()).startswith("220")
+
+
+async def test_who_has_not_logged_in_makes_room_for_a_newcomer(tmp_path: Path) -> None:
+    async with running(tmp_path, max_connections=3) as server:
+        client = await server.logged_in()
+        silent = [await server.connect(local="127.0.0.2") for _ in range(2)]
+        newcomer = await server.connect(local="127.0.0.3")
+        assert (await newcomer.reply()).startswith("220")
+        assert [said[:9] for said in await silent[0].rest()] == ["220 mx.ex", "421 4.7.0"]
+        assert (await silent[1].reply()).startswith("220")
+        assert [said[:3] for said in await client.replies(b"NOOP\r\n")] == ["250"]
 
 
 async def test_a_handshake_counts_as_a_connection(tmp_path: Path) -> None:
