@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from bench.processes import BenchError
-from bench.record import merge
+from bench.record import RESULTS, TRIAL, merge
 from bench.rounds import Plan, say
 from bench.scenarios import SCENARIOS
 from bench.table import show
@@ -22,7 +22,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", default=",".join(SCENARIOS), help=f"some of {','.join(SCENARIOS)}")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (3)")
-    parser.add_argument("--seconds", type=float, default=Plan.seconds, help="what one batch aims at (%(default)s)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=Plan.seconds,
+        help="a batch aims at this (%(default)s); less is a trial",
+    )
     parser.add_argument(
         "--scale", type=float, default=1.0, help="size of accept, urgent, depth and fanout; 0.01 for a trial (1)"
     )
@@ -38,13 +43,14 @@ def main() -> int:
         if name not in names:
             continue
         try:
-            record = merge({name: SCENARIOS[name](plan)})
+            record = merge({name: SCENARIOS[name](plan)}, plan.trial)
             done.append(name)
         except BenchError as error:
             failed[name] = str(error)
             say(f"{name} failed: {error}")
     if done:
         show(record, done)
+        print(f"Written to {TRIAL if plan.trial else RESULTS}.")
     for name, words in failed.items():
         print(f"\n{name} FAILED: {words}", file=sys.stderr)
     return 1 if failed else 0

@@ -20,20 +20,22 @@ from bench.network import DOMAINS
 from bench.processes import WORK_FOLDER, program, work_folder
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
+TRIAL = RESULTS.with_name("trial.json.tmp")
 
 
-def earlier() -> dict[str, Any]:
-    """The results so far, none at first."""
-    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+def earlier(trial: bool = False) -> dict[str, Any]:
+    """The results so far, none at first. A trial goes on from an earlier trial."""
+    path = TRIAL if trial and TRIAL.exists() else RESULTS
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return found
 
 
-def merge(results: dict[str, Any]) -> dict[str, Any]:
-    """Put new results over the earlier ones, each with its date, and write the file."""
-    before = earlier().get("results", {})
+def merge(results: dict[str, Any], trial: bool = False) -> dict[str, Any]:
+    """Put new results over the earlier ones, each with its date and commit, and write the file; a trial's go beside it."""
+    before = earlier(trial).get("results", {})
     today = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
     for name, found in results.items():
-        found["measured"] = today
+        found |= {"measured": today, "commit": commit(), "load_average": load_average()}
         prior = before.get(name, {})
         prior = prior.get("mailfleet", prior).get("median")
         ours = found.get("mailfleet", {}).get("median")
@@ -42,7 +44,7 @@ def merge(results: dict[str, Any]) -> dict[str, Any]:
     kept = {name: found for name, found in before.items() if "measured" in found}
     record = {"machine": machine(), "versions": versions(), "settings": settings(), "results": kept | results}
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(record, indent=2) + "\n")
+    (TRIAL if trial else RESULTS).write_text(json.dumps(record, indent=2) + "\n")
     return record
 
 
@@ -75,7 +77,7 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "file_system": _output(["stat", "-f", "-c", "%T", WORK_FOLDER]),
         "fdatasync_ms": sync_ms(),
-        "load_average": [round(one, 2) for one in os.getloadavg()],
+        "load_average": load_average(),
     }
 
 
@@ -94,10 +96,9 @@ def sync_ms(times: int = 100) -> float:
 def versions() -> dict[str, str]:
     """Of everything that takes part."""
     packages = {name: version(name) for name in ("mailfleet", "apsw", "cryptography", "uvloop", "dkimpy")}
-    root = Path(__file__).parents[1]
     return {
         **packages,
-        "commit": _output(["git", "-C", str(root), "describe", "--always", "--dirty"]),
+        "commit": commit(),
         "python": platform.python_version(),
         "postfix": _output([program("postconf", "scripts/install-mail-peers"), "-h", "-d", "mail_version"]),
         "opendkim": _output(["dpkg-query", "-W", "-f", "${Version}", "opendkim"]),
@@ -107,6 +108,18 @@ def versions() -> dict[str, str]:
         "postgresql": _output([str(postgres.programs() / "postgres"), "--version"]),
         "openssl": _output([program("openssl", "scripts/install-bench-peers"), "version"]),
     }
+
+
+def commit() -> str:
+    """What was measured; ``+`` when files were changed since."""
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    changed = _output([*git, "status", "--porcelain", "--", "mailfleet", "bench", ":!bench/results"])
+    return _output([*git, "rev-parse", "--short", "HEAD"]) + ("+" if changed else "")
+
+
+def load_average() -> list[float]:
+    """Of the last 1, 5 and 15 minutes, the bench itself included."""
+    return [round(one, 2) for one in os.getloadavg()]
 
 
 def _output(command: list[str]) -> str:

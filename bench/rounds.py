@@ -17,8 +17,14 @@ class Plan:
     """How long to measure. ``seconds`` is what one batch aims at; ``scale`` shrinks the scenarios whose size is fixed."""
 
     rounds: int = 3
-    seconds: float = 7.0
+    seconds: float = 6.0
     scale: float = 1.0
+
+    @property
+    def trial(self) -> bool:
+        """Shorter than what may be quoted."""
+        full = Plan()
+        return self.rounds < full.rounds or self.seconds < full.seconds or self.scale < full.scale
 
     def scaled(self, count: int) -> int:
         """A fixed size, or what a trial makes of it."""
@@ -27,19 +33,22 @@ class Plan:
 
 @dataclass
 class Pace:
-    """Chooses the size of a batch so that it takes about ``seconds``: from the last batch of the same job."""
+    """Sizes of batches, by job: found in its first round so that a batch takes about ``plan.seconds``, then kept."""
 
     plan: Plan
     sizes: dict[str, int] = field(default_factory=dict)
 
-    def size(self, name: str, warm_rate: float) -> int:
-        """The first answer for a job is kept, so that its rounds are alike."""
-        return self.sizes.setdefault(name, max(100, round(warm_rate * self.plan.seconds / 100) * 100))
+    def batch(self, job: str, key: str, send: Callable[[int], Sample]) -> Sample:
+        """One batch by ``send``, after one that is not counted: processes are started, names known, connections open.
 
-    @property
-    def warm_up(self) -> int:
-        """Messages sent before a batch and not counted: processes are started, names known, connections open."""
-        return 100 if self.plan.seconds < 3 else 500
+        ``key`` is the figure of a sample that tells how many it moves a second.
+        """
+        warm_up = 100 if self.plan.seconds < 3 else 500
+        warm = send(warm_up)
+        if job not in self.sizes:
+            second = send(max(warm_up, round(warm[key])))  # the first one was short, and cold
+            self.sizes[job] = max(100, round(second[key] * self.plan.seconds / 100) * 100)
+        return send(self.sizes[job])
 
 
 def say(words: str) -> None:

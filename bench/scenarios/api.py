@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from bench import server
@@ -19,16 +18,8 @@ CONNECTIONS = 32
 def ours(net: Network, pace: Pace) -> Sample:
     """A fresh Mailfleet, warmed up, and one batch."""
     with mailfleet(net) as running:
-        batch = partial(
-            post,
-            running.relay(),
-            net,
-            connections=CONNECTIONS,
-            url=running.connection["http"],
-            token=running.connection["token"],
-        )
-        warm = batch(count=pace.warm_up)
-        return batch(count=pace.size(NAME, warm["delivered"]))
+        relay, (url, token) = running.relay(), (running.connection[name] for name in ("http", "token"))
+        return pace.batch(NAME, "delivered", lambda count: post(relay, net, count, CONNECTIONS, url, token))
 
 
 def run(plan: Plan) -> dict[str, Any]:

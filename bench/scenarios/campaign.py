@@ -60,15 +60,13 @@ def timed(running: Mailfleet, net: Network, rows: list[str]) -> Sample:
 def ours(net: Network, pace: Pace, job: str = NAME, **env: str) -> Sample:
     """A fresh Mailfleet, warmed up, and one campaign."""
     with mailfleet(net, **env) as running:
-        warm = timed(running, net, recipients(pace.warm_up))
-        return timed(running, net, recipients(pace.size(job, warm["at_sink"])))
+        return pace.batch(job, "at_sink", lambda count: timed(running, net, recipients(count)))
 
 
 def rival(name: str, net: Network, pace: Pace) -> Sample:
     """A fresh rival, warmed up, and one batch."""
     with RIVALS[name][0](net) as relay:
-        warm = hand_over(relay, net, pace.warm_up)
-        return hand_over(relay, net, pace.size(name, warm["delivered"]))
+        return pace.batch(name, "delivered", partial(hand_over, relay, net))
 
 
 def told(samples: list[Sample], key: str, durability: str, **more: Any) -> dict[str, Any]:

@@ -23,11 +23,9 @@ def run(plan: Plan) -> dict[str, Any]:
         light.start_campaign(recipients(shallow), send_at=later())
         say(f"{NAME}: uploading {deep:,} rows")
         full.start_campaign(recipients(deep), send_at=later())
-        warm = {name: timed(fleet, net, recipients(pace.warm_up)) for name, fleet in (("full", full), ("light", light))}
-        count = pace.size(NAME, warm["light"]["at_sink"])
         jobs = {
-            server.NAME: lambda: timed(full, net, recipients(count)),
-            "shallow": lambda: timed(light, net, recipients(count)),
+            "shallow": lambda: pace.batch(NAME, "at_sink", lambda count: timed(light, net, recipients(count))),
+            server.NAME: lambda: pace.batch(NAME, "at_sink", lambda count: timed(full, net, recipients(count))),
         }
         samples = interleave(NAME, plan.rounds, jobs)
         memory = {name: {"memory_mb": fleet.memory_mb(), "database_mb": fleet.database_mb()} for name, fleet in

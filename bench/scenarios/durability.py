@@ -22,7 +22,7 @@ PROMISES = {
 
 def run(plan: Plan) -> dict[str, Any]:
     """Nothing is measured here: the figures are those of the last run of each scenario."""
-    results = earlier().get("results", {})
+    results = earlier(plan.trial).get("results", {})
     found = {}
     for system, (promise, scenario, entry) in PROMISES.items():
         measured = results.get(scenario, {}).get(entry)

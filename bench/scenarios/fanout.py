@@ -6,28 +6,31 @@ from typing import Any
 
 from bench import server
 from bench.network import DOMAINS, Network, network
-from bench.rounds import Pace, Plan, Sample, interleave, ratio, series, summary
+from bench.rounds import Plan, Sample, interleave, ratio, series, summary
 from bench.scenarios.campaign import recipients, timed, told
 from bench.server import mailfleet
 
 NAME = "fanout"
 WIDE = 10_000
+EACH = 2
+WARM_UP = 500
 
 
-def ours(net: Network, pace: Pace, domains: int) -> Sample:
+def ours(net: Network, count: int, domains: int) -> Sample:
     """A fresh Mailfleet, so that none of the many domains is known yet."""
     with mailfleet(net) as running:
-        warm = timed(running, net, recipients(pace.warm_up))
-        count = pace.size(NAME, warm["at_sink"])
+        timed(running, net, recipients(WARM_UP))
         return timed(running, net, recipients(count, domains, "d" if domains == DOMAINS else "w"))
 
 
 def run(plan: Plan) -> dict[str, Any]:
     """Wide and narrow in each round."""
-    pace = Pace(plan, {NAME: 2 * plan.scaled(WIDE)})  # two messages a domain
     wide = plan.scaled(WIDE)
     with network() as net:
-        jobs = {server.NAME: lambda: ours(net, pace, wide), "fifty_domains": lambda: ours(net, pace, DOMAINS)}
+        jobs = {
+            server.NAME: lambda: ours(net, EACH * wide, wide),
+            "fifty_domains": lambda: ours(net, EACH * wide, DOMAINS),
+        }
         samples = interleave(NAME, plan.rounds, jobs)
     mine, others = samples[server.NAME], samples["fifty_domains"]
     return {

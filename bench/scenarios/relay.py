@@ -20,9 +20,7 @@ NAME = "relay"
 def ours(net: Network, pace: Pace, job: str = NAME, **env: str) -> Sample:
     """A fresh Mailfleet, warmed up, and one batch through its submission port."""
     with mailfleet(net, **env) as running:
-        relay = running.relay()
-        warm = hand_over(relay, net, pace.warm_up)
-        return hand_over(relay, net, pace.size(job, warm["delivered"]))
+        return pace.batch(job, "delivered", partial(hand_over, running.relay(), net))
 
 
 def run(plan: Plan) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from bench.names import FAST, SLOW
 from bench.network import Network, network
 from bench.processes import greets, running, tail, wait_until
 from bench.rounds import Pace, Plan, Sample, interleave, ratio, series, summary
-from bench.scenarios.campaign import recipients, timed
-from bench.server import mailfleet
+from bench.scenarios.campaign import recipients
+from bench.server import Mailfleet, mailfleet
+from bench.verify import CHECKS, verify_kept
 
 NAME = "slow_sites"
 SITES = 200
@@ -38,41 +39,47 @@ def sites(net: Network) -> Iterator[None]:
         yield
 
 
+def mixed(ordinary: list[str], others: list[str]) -> list[str]:
+    """Both lists in one, the others spread evenly over the ordinary ones, as in a real list."""
+    step = max(1, len(ordinary) // len(others))
+    found: list[str] = []
+    for at in range(0, len(ordinary), step):
+        found += ordinary[at : at + step] + others[at // step : at // step + 1]
+    return found + others[-(-len(ordinary) // step) :]
+
+
+def timed_ordinary(fleet: Mailfleet, net: Network, letter: str, count: int) -> Sample:
+    """One campaign; the rate of the ordinary sites, from accepted to their last message."""
+    others = [f"user{number}@{letter}{number % SITES}.test" for number in range(SITES * EACH)]
+    before = net.sink.count
+    fleet.start_campaign(mixed(recipients(count), others))
+    accepted_s = time.monotonic()
+    net.sink.wait(before + count, fleet.alive)
+    verified = verify_kept(net.kept, fleet.keys, fleet.log, CHECKS)
+    span = net.sink.span(before, before + count)
+    return {
+        "rate": count / (span.last_s - min(accepted_s, span.first_s)),
+        "messages": count,
+        "verified": verified,
+    }
+
+
 def ours(net: Network, pace: Pace, letter: str) -> Sample:
-    """Rate of the ordinary sites, from accepted to their last message, beside 200 others of a kind."""
+    """A fresh Mailfleet, whose 200 other sites are of one kind."""
     with mailfleet(net) as fleet:
-        warm = timed(fleet, net, recipients(pace.warm_up))
-        ordinary = recipients(pace.size(NAME, warm["at_sink"]))
-        others = [f"user{number}@{letter}{number % SITES}.test" for number in range(SITES * EACH)]
-        step = max(1, len(ordinary) // len(others))
-        mixed = [
-            row
-            for at, row in enumerate(ordinary)
-            for row in ([row, others.pop()] if others and at % step == 0 else [row])
-        ]
-        before, count = net.sink.count, sum("@d" in row for row in ordinary)
-        fleet.start_campaign(mixed + others)
-        accepted_s = time.monotonic()
-        net.sink.wait(before + count, fleet.alive)
-        span = net.sink.span(before, before + count)
-    for path in net.kept.iterdir():
-        path.unlink()
-    return {"rate": count / (span.last_s - min(accepted_s, span.first_s)), "messages": count}
+        return pace.batch(NAME, "rate", partial(timed_ordinary, fleet, net, letter))
 
 
 def run(plan: Plan) -> dict[str, Any]:
     """Slow and fast neighbours in each round."""
     pace = Pace(plan)
     with network() as net, sites(net):
-        jobs = {server.NAME: lambda: ours(net, pace, "s"), "fast_neighbours": lambda: ours(net, pace, "f")}
+        # The twins first: they find the size of a batch
+        jobs = {"fast_neighbours": lambda: ours(net, pace, "f"), server.NAME: lambda: ours(net, pace, "s")}
         samples = interleave(NAME, plan.rounds, jobs)
     slow, fast = (series(samples[name], "rate") for name in (server.NAME, "fast_neighbours"))
-    more = {
-        "sites": SITES,
-        "delay_s": DELAY_S,
-        "messages": samples[server.NAME][-1]["messages"],
-        "to_slow_sites": SITES * EACH,
-    }
+    messages = samples[server.NAME][-1]["messages"]
+    more = {"sites": SITES, "delay_s": DELAY_S, "messages": messages, "to_slow_sites": SITES * EACH}
     return {
         server.NAME: summary(slow, durability=server.DURABILITY, **more),
         "fast_neighbours": summary(fast),
