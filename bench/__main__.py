@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 from typing import Any
+
+import httpx
 
 from bench.processes import BenchError
 from bench.record import RESULTS, TRIAL, merge
 from bench.rounds import Plan, say
 from bench.scenarios import SCENARIOS
 from bench.table import show
+
+# What programs, files and connections do to a measurement; anything else is a bug and ends the run.
+FAILURES = (BenchError, httpx.HTTPError, OSError, subprocess.SubprocessError)
 
 
 def main() -> int:
@@ -45,9 +51,9 @@ def main() -> int:
         try:
             record = merge({name: SCENARIOS[name](plan)}, plan.trial)
             done.append(name)
-        except BenchError as error:
-            failed[name] = str(error)
-            say(f"{name} failed: {error}")
+        except FAILURES as error:
+            failed[name] = f"{type(error).__name__}: {error}"
+            say(f"{name} failed: {failed[name]}")
     if done:
         show(record, done)
         print(f"Written to {TRIAL if plan.trial else RESULTS}.")
