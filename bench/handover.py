@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.messages import CHECKS
 from bench.network import DOMAINS, Network
 from bench.processes import BenchError
-from bench.verify import CHECKS, verify_kept
+from bench.verify import verify_kept
 
 
 @dataclass(frozen=True)
@@ -73,5 +74,11 @@ def _batch(module: str, job: dict[str, Any], network: Network, count: int, relay
             load.kill()
             load.wait()
     span = network.sink.span(before, before + count)
-    accepted = (said["accepted"] - 1) / (said["last_s"] - said["first_s"])
-    return {"delivered": span.rate, "accepted": accepted, "messages": count, "verified": verified}
+    taken_s = said["last_s"] - said["first_s"]
+    return {
+        "delivered": span.rate,
+        "accepted": (said["accepted"] - 1) / taken_s,
+        "messages": count,
+        "generator_cores": said["cpu_s"] / taken_s,
+        "verified": verified,
+    }

@@ -23,15 +23,15 @@ DURABILITY = (
     "every message is a queue file, synced (fsync) and renamed before Haraka says 250; its folder is not synced"
 )
 INSTALLED = Path(__file__).parents[1] / ".cache" / "bench" / "haraka" / "node_modules"
-SESSIONS = 20
+SESSIONS = 50
 SETTINGS: dict[str, Any] = {
     "smtp.ini nodes": os.cpu_count(),
-    "outbound.ini concurrency_max": 100,
+    "outbound.ini concurrency_max": 500,
     "outbound.ini enable_tls": "false",
     "dkim.ini canon body": "relaxed",
     "log.ini level": "warn",
     "NODE_ENV": "production",
-    "UV_THREADPOOL_SIZE": 8,
+    "UV_THREADPOOL_SIZE": 16,
 }
 # Stands in for what a real installation would decide: loopback may relay, every recipient is taken, the sink is every mail host.
 _PLUGIN = """\

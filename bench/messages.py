@@ -5,6 +5,8 @@ from __future__ import annotations
 SENDING_DOMAIN = "bench.test"
 SENDER = f"news@{SENDING_DOMAIN}"
 MESSAGE_BYTES = 10_000
+CHECKS = 5  # messages of every batch that go where they are kept and verified
+CHECK_DOMAIN = "check.test"
 LINE = "The quick brown fox jumps over the lazy dog, and does so every day of the year.\r\n"
 HEAD = (
     f"From: News <{SENDER}>\r\n"
@@ -33,4 +35,4 @@ def whole_message(recipient: str, number: int, run: str, size: int = MESSAGE_BYT
 def html_of(size: int = MESSAGE_BYTES) -> str:
     """A newsletter whose rendered, signed message is about ``size`` bytes."""
     line = '<p style="margin:0">The quick brown fox jumps over the lazy dog, and does so every single day of the year.</p>\n'
-    return TEMPLATE % (line * max(1, (size - 250) // (len(line) + 12)))
+    return TEMPLATE % (line * max(1, (size - 130) // (len(line) + 12)))

@@ -41,8 +41,7 @@ def merge(results: dict[str, Any], trial: bool = False) -> dict[str, Any]:
         ours = found.get("mailfleet", {}).get("median")
         if prior and ours:
             found.setdefault("ratio", {})["prior"] = round(ours / prior, 3)
-    kept = {name: found for name, found in before.items() if "measured" in found}
-    record = {"machine": machine(), "versions": versions(), "settings": settings(), "results": kept | results}
+    record = {"machine": machine(), "versions": versions(), "settings": settings(), "results": before | results}
     RESULTS.parent.mkdir(exist_ok=True)
     (TRIAL if trial else RESULTS).write_text(json.dumps(record, indent=2) + "\n")
     return record

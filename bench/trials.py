@@ -57,14 +57,13 @@ def variations_of_haraka(_: Network) -> dict[str, dict[str, Any]]:
     """What was thought of for Haraka."""
     return {
         IN_USE: {},
-        "10 sessions in": {"sessions": 10},
-        "50 sessions in": {"sessions": 50},
+        "20 sessions in": {"sessions": 20},
+        "100 sessions in": {"sessions": 100},
         "one process": {"nodes": 1},
         "twice as many processes": {"nodes": 4},
-        "20 deliveries at once": {"concurrency_max": 20},
-        "500 deliveries at once": {"concurrency_max": 500},
+        "100 deliveries at once": {"concurrency_max": 100},
         "4 threads for files": {"threads": 4},
-        "16 threads for files": {"threads": 16},
+        "32 threads for files": {"threads": 32},
     }
 
 

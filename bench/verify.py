@@ -10,10 +10,8 @@ from typing import Any
 
 import dkim
 
+from bench.messages import CHECKS
 from bench.processes import BenchError
-
-CHECKS = 5  # messages of every batch that go where they are kept
-CHECK_DOMAIN = "check.test"
 
 
 def verify_kept(

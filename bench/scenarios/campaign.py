@@ -7,6 +7,7 @@ last outcome is on disk. ``with_upload`` counts from the first byte of the uploa
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,12 +16,13 @@ from typing import Any
 from bench import haraka, postfix, server
 from bench.handover import hand_over
 from bench.haraka import haraka_dkim
+from bench.messages import CHECK_DOMAIN, CHECKS
 from bench.network import DOMAINS, Network, network
 from bench.postfix import postfix_opendkim
 from bench.rounds import Pace, Plan, Sample, interleave, ratio, series, summary
 from bench.scenarios import signing_limit
 from bench.server import Mailfleet, mailfleet
-from bench.verify import CHECK_DOMAIN, CHECKS, verify_kept
+from bench.verify import verify_kept
 
 NAME = "campaign"
 RIVALS = {
@@ -72,9 +74,10 @@ def rival(name: str, net: Network, pace: Pace) -> Sample:
 def told(samples: list[Sample], key: str, durability: str, **more: Any) -> dict[str, Any]:
     """A system's figure for the record."""
     last = samples[-1]
-    return summary(
-        series(samples, key), durability=durability, messages=last["messages"], verified=last["verified"], **more
-    )
+    more |= {"messages": last["messages"], "verified": last["verified"]}
+    if "generator_cores" in last:
+        more["generator_cores"] = round(statistics.median(series(samples, "generator_cores")), 3)
+    return summary(series(samples, key), durability=durability, **more)
 
 
 def run(plan: Plan) -> dict[str, Any]:
