@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "dkim.ini canon body": "relaxed",
     "log.ini level": "warn",
     "NODE_ENV": "production",
-    "UV_THREADPOOL_SIZE": 16,
+    "UV_THREADPOOL_SIZE": 32,
 }
 # Stands in for what a real installation would decide: loopback may relay, every recipient is taken, the sink is every mail host.
 _PLUGIN = """\

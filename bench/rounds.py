@@ -56,6 +56,11 @@ def say(words: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {words}", file=sys.stderr, flush=True)
 
 
+def number_of(value: float) -> str:
+    """For people: three digits at least."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def interleave(name: str, rounds: int, jobs: Mapping[str, Callable[[], Sample]]) -> dict[str, list[Sample]]:
     """Run every job once in each round; another one begins each time."""
     samples: dict[str, list[Sample]] = {job: [] for job in jobs}
@@ -64,7 +69,9 @@ def interleave(name: str, rounds: int, jobs: Mapping[str, Callable[[], Sample]])
         for job in order:
             sample = jobs[job]()
             samples[job].append(sample)
-            shown = ", ".join(f"{key} {value:,.1f}" for key, value in sample.items() if isinstance(value, float | int))
+            shown = ", ".join(
+                f"{key} {number_of(value)}" for key, value in sample.items() if isinstance(value, float | int)
+            )
             say(f"{name} {number + 1}/{rounds} {job}: {shown}")
         order = order[1:] + order[:1]
     return samples

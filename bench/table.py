@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.rounds import number_of
+
 
 def show(record: dict[str, Any], names: list[str]) -> None:
     """One row a figure, the ratios below each scenario's first, promises of durability at the end."""
@@ -17,7 +19,7 @@ def show(record: dict[str, Any], names: list[str]) -> None:
         for system, figure in found.items():
             if not isinstance(figure, dict) or "median" not in figure:
                 continue
-            row = [_number(figure[key]) for key in ("median", "min", "max")]
+            row = [number_of(figure[key]) for key in ("median", "min", "max")]
             table.add_row(name, system, *row, figure["unit"], f"{ratios[system]:.2f}" if system in ratios else "")
         for other in ratios.keys() - found.keys():
             table.add_row(name, f"[dim]against {other}[/dim]", "", "", "", "", f"{ratios[other]:.2f}")
@@ -35,7 +37,3 @@ def show(record: dict[str, Any], names: list[str]) -> None:
         f"{machine['cores']} cores, {machine['cpu']}, {machine['file_system']}, a sync takes {machine['fdatasync_ms']} ms. "
         "Quote the ratios, not the rates."
     )
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"

@@ -63,7 +63,7 @@ def variations_of_haraka(_: Network) -> dict[str, dict[str, Any]]:
         "twice as many processes": {"nodes": 4},
         "100 deliveries at once": {"concurrency_max": 100},
         "4 threads for files": {"threads": 4},
-        "32 threads for files": {"threads": 32},
+        "16 threads for files": {"threads": 16},
     }
 
 
