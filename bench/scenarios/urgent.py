@@ -71,7 +71,7 @@ def run(plan: Plan) -> dict[str, Any]:
     count = max(40, round(plan.seconds * 1.5 / EVERY_S))
     with network() as net:
         bulk = plan.scaled(BULK)
-        jobs = {server.NAME: lambda: ours(net, bulk, count), "idle": lambda: ours(net, 0, count)}
+        jobs = {server.NAME: lambda: ours(net, bulk, count), "idle": lambda: ours(net, 0, count // 2)}
         samples = interleave(NAME, plan.rounds, jobs)
     busy, idle = samples[server.NAME], samples["idle"]
     return {
