@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from bench.processes import BenchError
-from bench.record import RESULTS, TRIAL, merge
+from bench.record import RESULTS, TRIAL, load_average, merge
 from bench.rounds import Plan, say
 from bench.scenarios import SCENARIOS
 from bench.table import show
@@ -43,13 +43,14 @@ def main() -> int:
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     plan = Plan(arguments.rounds, arguments.seconds, arguments.scale)
+    load = load_average()
     done, failed = [], {}
     record: dict[str, Any] = {}
     for name in SCENARIOS:
         if name not in names:
             continue
         try:
-            record = merge({name: SCENARIOS[name](plan)}, plan.trial)
+            record = merge({name: SCENARIOS[name](plan)}, load, plan.trial)
             done.append(name)
         except FAILURES as error:
             failed[name] = f"{type(error).__name__}: {error}"

@@ -30,12 +30,12 @@ def earlier(trial: bool = False) -> dict[str, Any]:
     return found
 
 
-def merge(results: dict[str, Any], trial: bool = False) -> dict[str, Any]:
+def merge(results: dict[str, Any], load_at_start: list[float], trial: bool) -> dict[str, Any]:
     """Put new results over the earlier ones, each with its date and commit, and write the file; a trial's go beside it."""
     before = earlier(trial).get("results", {})
     today = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
     for name, found in results.items():
-        found |= {"measured": today, "commit": commit(), "load_average": load_average()}
+        found |= {"measured": today, "commit": commit(), "load_average_at_start": load_at_start}
         prior = before.get(name, {})
         prior = prior.get("mailfleet", prior).get("median")
         ours = found.get("mailfleet", {}).get("median")
@@ -76,7 +76,6 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "file_system": _output(["stat", "-f", "-c", "%T", WORK_FOLDER]),
         "fdatasync_ms": sync_ms(),
-        "load_average": load_average(),
     }
 
 
@@ -117,7 +116,7 @@ def commit() -> str:
 
 
 def load_average() -> list[float]:
-    """Of the last 1, 5 and 15 minutes, the bench itself included."""
+    """Of the last 1, 5 and 15 minutes: near 0 before a run that is to be quoted."""
     return [round(one, 2) for one in os.getloadavg()]
 
 
