@@ -38,8 +38,9 @@ def merge(results: dict[str, Any], load_at_start: list[float], trial: bool) -> d
         found |= {"measured": today, "commit": commit(), "load_average_at_start": load_at_start}
         prior = before.get(name, {})
         prior = prior.get("mailfleet", prior).get("median")
-        ours = found.get("mailfleet", {}).get("median")
-        if prior and ours:
+        ours = found.get("mailfleet", {})
+        if prior and "rounds" in ours:  # measured now, not taken from another scenario
+            ours = ours["median"]
             found.setdefault("ratio", {})["prior"] = round(ours / prior, 3)
     record = {"machine": machine(), "versions": versions(), "settings": settings(), "results": before | results}
     RESULTS.parent.mkdir(exist_ok=True)

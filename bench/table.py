@@ -29,7 +29,7 @@ def show(record: dict[str, Any], names: list[str]) -> None:
     if "durability" in names:
         promises = Table("system", "what is on disk before it says yes")
         for system, figure in record["results"]["durability"].items():
-            if isinstance(figure, dict):
+            if isinstance(figure, dict) and "durability" in figure:
                 promises.add_row(system, figure["durability"])
         console.print(promises)
     machine = record["machine"]
