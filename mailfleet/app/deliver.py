@@ -16,6 +16,7 @@ from mailfleet.config.bounce_rules import load_rules
 from mailfleet.config.providers import load_providers
 from mailfleet.config.settings import Delivery
 from mailfleet.engine.connect import Connector
+from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
@@ -85,6 +86,7 @@ async def _work(
     retry, providers = base.settings.retry, load_providers()
     resolver = compose.resolver(base.settings, clock)
     notices = Notices(base.catalog, hostname=base.hostname, retry=retry, time_scale=scale, clock=clock, ids=base.ids)
+    counts = DeliveryCounts(base.gauges)
     settler = Settler(
         base.database,
         base.catalog,
@@ -97,6 +99,7 @@ async def _work(
         clock=clock,
         ids=base.ids,
         rng=rng,
+        counts=counts,
     )
     delivery = base.settings.delivery
     descriptors = Descriptors(clock)
@@ -124,7 +127,9 @@ async def _work(
         clock=clock,
         time_scale=scale,
         descriptors=descriptors,
+        counts=counts,
     )
+    scheduler.watched(base.gauges)
     tasks = {
         asyncio.create_task(settler.run(), name="settler"),
         asyncio.create_task(patiently("claiming", scheduler.run), name="scheduler"),
