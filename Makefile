@@ -33,6 +33,7 @@ docs: $(VENV)/dev.stamp
 	$(VENV)/bin/mailfleet settings example > docs/reference/mailfleet.example.toml
 	$(VENV)/bin/mailfleet settings reference > docs/reference/settings.md
 	$(PYTHON) -m mailfleet.cli.reference > docs/reference/cli.md
+	$(PYTHON) -m mailfleet.cli.reference metrics > docs/reference/metrics.md
 
 PIP_COMPILE := $(VENV)/bin/pip-compile -q --strip-extras --upgrade --generate-hashes --allow-unsafe --no-emit-options --no-header
 

@@ -22,11 +22,16 @@ from pathlib import Path
 
 import apsw
 import minijinja
+import prometheus_client
 import sqlalchemy
 import sqlalchemy.orm
 
+from mailfleet.base.gauges import Gauges
 from mailfleet.base.ids import IdGenerator
+from mailfleet.config.metrics import CATALOGUE
+from mailfleet.engine import snapshots
 from mailfleet.engine.journal import Journal
+from mailfleet.listen.metrics import exposition
 from mailfleet.mail.address import Address
 from mailfleet.mail.content import ContentSource, compile_content
 from mailfleet.mail.dkim import RSA, Signer, SigningKey, sign
@@ -310,6 +315,38 @@ async def sql(folder: Path) -> None:
         say("a row by key: SQLAlchemy ORM", busy(read, 500))
 
 
+async def counting(folder: Path) -> None:
+    """One event counted, one duration put into a histogram, one page of five roles: ours, and with prometheus-client."""
+    ours = Gauges(CATALOGUE)
+    counter = ours.counter("deliveries_total", outcome="delivered", provider="gmail")
+    histogram = ours.histogram("attempt_seconds", provider="gmail")
+
+    def count() -> None:
+        counter.n += 1
+
+    registry = prometheus_client.CollectorRegistry()
+    theirs = prometheus_client.Counter("a_total", "a", ["x"], registry=registry).labels("x")
+    buckets = CATALOGUE["attempt_seconds"].bounds
+    their_histogram = prometheus_client.Histogram("h", "h", ["x"], registry=registry, buckets=buckets).labels("x")
+    say("count an event: ours", busy(count, 100_000))
+    say("count an event: prometheus-client", busy(theirs.inc, 100_000))
+    say("a duration into its bucket: ours", busy(lambda: histogram.observe(0.3), 100_000))
+    say("a duration into its bucket: prometheus-client", busy(lambda: their_histogram.observe(0.3), 100_000))
+    for provider in (f"p{number}" for number in range(30)):
+        ours.histogram("attempt_seconds", provider=provider).observe(1)
+        for outcome in ("delivered", "deferred", "bounced"):
+            ours.counter("deliveries_total", outcome=outcome, provider=provider).n += 1
+    say("write a snapshot of 120 series", best(lambda: snapshots.write(folder, "front", ours.snapshot()), 20))
+    roles = [f"deliver-{number}" for number in range(5)]
+    for role in roles:
+        snapshots.write(folder, role, ours.snapshot())
+
+    def page() -> None:
+        exposition([found for role in roles if (found := snapshots.read(folder, role))])
+
+    say("a page of five such roles", best(page, 10))
+
+
 MEASUREMENTS = {
     "commits": commits,
     "turns": turns,
@@ -318,6 +355,7 @@ MEASUREMENTS = {
     "journal": journal,
     "start": start,
     "sql": sql,
+    "counting": counting,
 }
 
 

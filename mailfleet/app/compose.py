@@ -7,18 +7,23 @@ import random
 import shutil
 import socket
 from dataclasses import dataclass
+from functools import partial
 
+from mailfleet.app import metering
 from mailfleet.app.folder import DataFolder
 from mailfleet.base.clock import Clock, SystemClock
+from mailfleet.base.gauges import Gauges
 from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.config.settings import Settings
 from mailfleet.engine.accept import Acceptor, Screen
+from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.campaigns import Campaigns
 from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.manage import Manager, Publish
 from mailfleet.engine.observe import Observer
 from mailfleet.engine.services import Services
+from mailfleet.engine.shared import LongReads
 from mailfleet.engine.submission import SubmissionDesk
 from mailfleet.net.resolver import Resolver
 from mailfleet.sandbox.published import publish
@@ -40,6 +45,8 @@ class Base:
     ids: IdGenerator
     catalog: Catalog
     hostname: str
+    role: str
+    gauges: Gauges
 
     @property
     def time_scale(self) -> float:
@@ -52,6 +59,7 @@ def base(settings: Settings, folder: DataFolder, role: str, slot: int = 0) -> Ba
     clock = SystemClock()
     database = open_database(folder.database)
     box = SecretBox.open_file(folder.master_key)
+    name = f"{role}-{slot}" if role == "deliver" else role
     return Base(
         settings,
         folder,
@@ -61,6 +69,8 @@ def base(settings: Settings, folder: DataFolder, role: str, slot: int = 0) -> Ba
         IdGenerator(WORKER[role] + slot),
         Catalog(database, box, clock),
         hostname_of(settings),
+        name,
+        metering.gauges_of(folder.run, name),
     )
 
 
@@ -110,7 +120,7 @@ def manager(base: Base) -> Manager:
     )
 
 
-def services(base: Base) -> tuple[Services, SubmissionDesk]:
+def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, SubmissionDesk]:
     """What the entrances need."""
     retry, scale = base.settings.retry, base.time_scale
     gate = screen(base.settings, base.folder, base.clock)
@@ -125,10 +135,16 @@ def services(base: Base) -> tuple[Services, SubmissionDesk]:
         clock=base.clock,
         ids=base.ids,
     )
-    campaigns = Campaigns(base.database, acceptor, gate, retry=retry, time_scale=scale, clock=base.clock, ids=base.ids)
-    observer = Observer(base.database, gate, base.clock, sandbox=base.settings.sandbox.enabled, time_scale=scale)
+    campaigns = Campaigns(
+        base.database, acceptor, gate, reads, retry=retry, time_scale=scale, clock=base.clock, ids=base.ids
+    )
+    observer = Observer(
+        base.database, reads, gate, backlog, base.clock, sandbox=base.settings.sandbox.enabled, time_scale=scale
+    )
     manage = manager(base)
     desk = SubmissionDesk(base.database, manage, acceptor, gate)
+    for entrance, taken in (*acceptor.taken.items(), ("campaign", campaigns.taken)):
+        base.gauges.watch("accepted_recipients_total", partial(getattr, taken, "n"), entrance=entrance)
     return Services(messages=acceptor, campaigns=campaigns, observe=observer, manage=manage), desk
 
 

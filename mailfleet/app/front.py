@@ -16,9 +16,12 @@ import uvicorn
 from mailfleet.app import compose
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.patience import patiently, unless_stopped
+from mailfleet.app.telemetry import telemetry
 from mailfleet.base.errors import ConfigError
 from mailfleet.config.settings import Settings, Submission, split_host_port
+from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.maintain import discard_unsealed
+from mailfleet.engine.shared import LongReads
 from mailfleet.listen.http import create_app
 from mailfleet.listen.http_connections import HttpConnections
 from mailfleet.listen.submission import SubmissionListener
@@ -41,10 +44,12 @@ class _Server(uvicorn.Server):
 async def run(base: compose.Base, stop: asyncio.Event) -> None:
     """Serve until ``stop``. ``connection.json`` is written when every entrance is open."""
     settings, folder = base.settings, base.folder
-    services, desk = compose.services(base)
+    reads = LongReads(base.database)
+    backlog = Backlog(reads, base.clock)
+    services, desk = compose.services(base, reads, backlog)
     if await unless_stopped(stop, patiently("discarding half a list", lambda: _discard(base))) is None:
         return
-    app = create_app(services, settings)
+    app = create_app(services, settings, telemetry(base, reads, backlog))
     page.install(app, services, base.clock)
     listening = await _bind(settings.server.http_listen)
     config = uvicorn.Config(
@@ -59,7 +64,7 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
     )
     server = _Server(config)
     listener = SubmissionListener(
-        desk, _submission(settings), base.hostname, _tls(settings, folder, base.hostname), base.clock
+        desk, _submission(settings), base.hostname, _tls(settings, folder, base.hostname), base.clock, base.gauges
     )
     address = await listener.start()
     serving = asyncio.create_task(server.serve(sockets=[listening]))

@@ -12,13 +12,14 @@ import uvloop
 
 from mailfleet.app import compose, deliver, front
 from mailfleet.app.folder import DataFolder
+from mailfleet.app.metering import Meter
 from mailfleet.app.patience import patiently, unless_stopped
 from mailfleet.base.ids import TenantId
 from mailfleet.config.settings import Settings, worker_count
 from mailfleet.engine.maintain import Maintainer
 from mailfleet.engine.requests import Actor
 from mailfleet.sandbox import role as sandbox_role
-from mailfleet.store import clock_steps, sending, tenants
+from mailfleet.store import clock_steps, sending, sites, tenants
 
 SANDBOX_DOMAIN = "shop.example"
 
@@ -56,6 +57,9 @@ def bootstrap(settings: Settings, folder: DataFolder) -> None:
         base = compose.base(settings, folder, "bootstrap")
         try:
             await base.database.write(tenants.ensure_default)
+            await base.database.write(
+                sites.reset_shares
+            )  # no process delivers now, and there may be fewer of them this time
             await _connection(base)
         finally:
             base.database.close()
@@ -114,6 +118,8 @@ def _role(
             loop.add_reader(lifeline, cut)  # readable means: the supervisor is gone
             beating = asyncio.create_task(_keep_beating(beat))
             base = compose.base(settings, folder, name, slot)
+            meter = Meter(base.gauges, base.database, folder.run, base.role, base.clock)
+            metering = asyncio.create_task(meter.run())
             try:
                 newest = await unless_stopped(
                     stop, patiently("starting", lambda: base.database.read(clock_steps.newest_id))
@@ -123,6 +129,8 @@ def _role(
                     await work(base, stop)
             finally:
                 beating.cancel()
+                metering.cancel()
+                meter.write()
                 base.database.close()
 
         uvloop.run(main())

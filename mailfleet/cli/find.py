@@ -54,6 +54,9 @@ def trace(
         show.say(console, f"{len(stories) - limit:,} more, older; raise --limit to see them.")
 
 
+OLD_COUNT_S = 5  # counts older than this say so
+
+
 def queue(as_json: JsonOption = False, data: DataOption = None) -> None:
     """Show what waits: by provider and site, how old, and why."""
     with Api.open(data) as api:
@@ -77,6 +80,10 @@ def queue(as_json: JsonOption = False, data: DataOption = None) -> None:
         [_queue_row(site) for site in sorted(view["sites"], key=lambda site: -(site["queued"] + site["leased"]))],
         right=numbers,
     )
+    if view.get("further_sites"):
+        show.say(console, f"{view['further_sites']:,} more sites have a shorter backlog.")
+    if view.get("age_s", 0) >= OLD_COUNT_S:
+        show.say(console, f"Counted {show.duration(view['age_s'])} ago.")
 
 
 def _queue_row(site: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""``docs/reference/cli.md``, made from the tree of commands: ``python -m mailfleet.cli.reference > docs/reference/cli.md``."""
+"""``docs/reference/cli.md``, made from the tree of commands: ``python -m mailfleet.cli.reference > docs/reference/cli.md``.
+
+With the argument ``metrics`` it prints ``docs/reference/metrics.md``.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typer.main import get_command
 
 from mailfleet.cli.app import app
 from mailfleet.cli.frame import EXIT_CODE_HELP
+from mailfleet.config.reference import metrics_markdown
 
 _HEAD = """\
 # Command line
@@ -82,4 +86,4 @@ def _words(option: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(cli_markdown())
+    sys.stdout.write(metrics_markdown() if sys.argv[1:] == ["metrics"] else cli_markdown())

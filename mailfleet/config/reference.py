@@ -1,4 +1,4 @@
-"""The example file and the reference page of the settings, made from the schema so that they cannot tell anything else."""
+"""Reference pages of settings and metrics, made from the schema and the catalogue so that they cannot tell anything else."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from mailfleet.base.gauges import MAX_SERIES, OVERFLOW
+from mailfleet.config.metrics import CATALOGUE, NAMES_BEGIN_WITH
 from mailfleet.config.settings import Settings
 
 _HEAD = """\
@@ -64,6 +66,33 @@ def reference_markdown() -> str:
         else:
             lines[-1:] = []
     return "\n".join(lines) + "\n"
+
+
+_METRICS_HEAD = """\
+# Metrics
+
+Made by `python -m mailfleet.cli.reference metrics` from `mailfleet/config/metrics.py`; do not edit this page.
+
+What `GET /metrics` answers ([how to read it](../guides/monitoring.md)). Every line carries the label `role` (`front`, `jobs`,
+`deliver-0` ...), except where "node" is said: those are told once. A provider is a name from
+`mailfleet/config/data/providers.toml`, or `none` for sites that belong to none. A line appears when there is something to
+tell; a metric has at most {most} lines a role, what would be more is counted together as `{overflow}`.
+
+| metric | kind | labels | meaning |
+|---|---|---|---|
+| `{begin}build_info` | info, node | version | The program that answers. |
+| `{begin}role_up` | gauge | | 1 while the role gives signs of life, else 0. |
+"""
+
+
+def metrics_markdown() -> str:
+    """One table row for each metric."""
+    rows = "".join(
+        f"| `{NAMES_BEGIN_WITH}{name}` | {metric.kind}{', node' if metric.node else ''}"
+        f" | {', '.join(metric.labels)} | {metric.help} |\n"
+        for name, metric in CATALOGUE.items()
+    )
+    return _METRICS_HEAD.format(most=MAX_SERIES, overflow=OVERFLOW, begin=NAMES_BEGIN_WITH) + rows
 
 
 def _sections(model: BaseModel, above: str = "") -> Iterator[tuple[str, BaseModel]]:

@@ -69,6 +69,14 @@ class Server(_Section):
         "info", pattern="^(debug|info|warning|error)$", description="Least severe level that is logged."
     )
     min_free_disk_mb: int = Field(200, ge=0, description="Below this much free disk new mail is answered 451 or 429.")
+    http_max_buffered_mb: int = Field(
+        256,
+        ge=1,
+        description="Bytes of HTTP bodies held in memory over all requests; above it 429. Lists stream and do not count.",
+    )
+    metrics_open: bool = Field(
+        False, description="Answer /metrics without a token. Off, it takes a token with the scope read."
+    )
 
 
 class Submission(_Section):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mailfleet.base import ids
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError, ConflictError, InputError
+from mailfleet.base.gauges import Counter
 from mailfleet.base.ids import IdGenerator
 from mailfleet.config.settings import Retry
 from mailfleet.engine.catalog import Catalog, Identity
@@ -58,6 +59,7 @@ class _Parcel:
     fields: str | None
     send_at_ms: int | None
     idempotency: tuple[str, bytes] | None
+    entrance: str
 
 
 class Acceptor:
@@ -80,6 +82,7 @@ class Acceptor:
         self._hostname, self._max_recipients = hostname, max_recipients
         self._retry, self._time_scale = retry, time_scale
         self._clock, self._ids = clock, ids
+        self.taken = {"http": Counter(), "smtp": Counter()}  # recipients, by entrance
 
     # By API
 
@@ -108,7 +111,7 @@ class Acceptor:
         fields = stored_fields(dict(request.fields)) if request.fields is not None else None
         key = (request.idempotency_key, digest) if request.idempotency_key else None
         stream = request.stream or actor.stream
-        return await self._commit(actor, _Parcel(content, targets, stream, fields, request.send_at_ms, key))
+        return await self._commit(actor, _Parcel(content, targets, stream, fields, request.send_at_ms, key, "http"))
 
     async def _structured(
         self, actor: Actor, request: MessageRequest, content_id: int
@@ -186,7 +189,7 @@ class Acceptor:
         for one in message.recipients:
             target = _submitted_target(one, message)
             targets.setdefault(target.address.key, target)
-        await self._commit(actor, _Parcel(content, list(targets.values()), actor.stream, None, None, None))
+        await self._commit(actor, _Parcel(content, list(targets.values()), actor.stream, None, None, None, "smtp"))
         return ids.public("cnt", content_id)
 
     async def _repaired(self, actor: Actor, data: bytes, received: ReceivedInfo, content_id: int) -> contents.Content:
@@ -231,7 +234,9 @@ class Acceptor:
         return identity
 
     async def _commit(self, actor: Actor, parcel: _Parcel) -> MessageAccepted:
-        return await self._database.write(lambda tx: self._write(tx, actor, parcel))
+        accepted = await self._database.write(lambda tx: self._write(tx, actor, parcel))
+        self.taken[parcel.entrance].n += len(accepted.deliveries)
+        return accepted
 
     def _write(self, tx: Tx, actor: Actor, parcel: _Parcel) -> MessageAccepted:
         if parcel.idempotency is not None:
@@ -240,6 +245,8 @@ class Acceptor:
                 check_same(earlier[0], parcel.idempotency[1])
                 return MessageAccepted.model_validate_json(earlier[1])
         stream = known_stream(tx, actor, parcel.stream)
+        if stream.priority == tenants.URGENT:
+            tx.wake()
         now_ms = self._clock.now_ms()
         goods = Consignment.of(
             stream,

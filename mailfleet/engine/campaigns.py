@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from mailfleet.base import ids
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError
+from mailfleet.base.gauges import Counter
 from mailfleet.base.ids import IdGenerator
 from mailfleet.config.settings import Retry
 from mailfleet.engine.accept import Acceptor, Screen, check_send_at, known_stream, remembered, request_hash
 from mailfleet.engine.intake import content_source
 from mailfleet.engine.requests import Actor, CampaignRequest
+from mailfleet.engine.shared import LongReads, Shared
 from mailfleet.engine.upload import Opened, Upload, view_of
 from mailfleet.engine.views import CampaignAccepted, CampaignPage, CampaignReport, CampaignReportRow, CampaignView
 from mailfleet.mail.content import compile_content
@@ -26,6 +29,13 @@ from mailfleet.store.database import Database, Tx
 MAX_PREVIEWS = 20
 
 
+class _Asked(NamedTuple):
+    """A report that was asked for: of a campaign that is over, as its tally stands."""
+
+    campaign_id: int
+    tally: tuple[tuple[int, int], ...]
+
+
 class Campaigns:
     """Campaigns of one process."""
 
@@ -34,14 +44,17 @@ class Campaigns:
         database: Database,
         acceptor: Acceptor,
         screen: Screen,
+        reads: LongReads,
         *,
         retry: Retry,
         time_scale: float,
         clock: Clock,
         ids: IdGenerator,
     ) -> None:
-        self._database, self._acceptor, self._screen = database, acceptor, screen
+        self._database, self._acceptor, self._screen, self._reads = database, acceptor, screen, reads
         self._retry, self._time_scale, self._clock, self._ids = retry, time_scale, clock, ids
+        self._reports: Shared[_Asked, CampaignReport] = Shared(clock, self._report)
+        self.taken = Counter()  # recipients
 
     async def open(self, actor: Actor, request: CampaignRequest, *, previews: int = 0) -> Upload:
         """Check and compile the content, and start taking recipients. Raises ``InputError`` naming the part and line."""
@@ -110,15 +123,25 @@ class Campaigns:
         return CampaignPage(items=views, next=views[-1].campaign if len(views) == limit else None)
 
     async def report(self, actor: Actor, campaign: str) -> CampaignReport:
-        """By provider, state and bounce class, most first."""
+        """By provider, state and bounce class, most first. It takes a walk over the campaign's rows, so those who ask at once share
+        the answer."""
 
-        def find(tx: Tx) -> CampaignReport:
+        def look(tx: Tx) -> _Asked:
             found = _known(tx, actor, campaign)
+            over = found.finished_ms is not None  # then whoever asks gets the last word
+            return _Asked(found.id, tuple(sorted(campaigns.tally(tx, found.id).items())) if over else ())
+
+        return (await self._reports.get(await self._database.read(look))).value
+
+    async def _report(self, asked: _Asked) -> CampaignReport:
+        def find(tx: Tx) -> CampaignReport:
+            found = campaigns.get(tx, asked.campaign_id)
+            assert found is not None
             rows = deliveries.report(tx, (found.id, found.first_delivery_id, found.last_delivery_id))
             rows.sort(key=lambda row: -row.n)
             return CampaignReport(campaign=self._view(tx, found), rows=[_report_row(row) for row in rows])
 
-        return await self._database.read(find)
+        return await self._reads.read(find)
 
     async def pause(self, actor: Actor, campaign: str, reason: str) -> CampaignView:
         """Stop claiming; attempts under way end as they end. Pausing twice is the same as once."""
@@ -134,7 +157,7 @@ class Campaigns:
         return await self._move(actor, campaign, "cancelled", EventKind.CAMPAIGN_CANCELLED, states, "")
 
     def _upload(self, opened: Opened | None, answer: CampaignAccepted | None) -> Upload:
-        return Upload(self._database, opened, answer, self._clock, self._ids, self._retry, self._time_scale)
+        return Upload(self._database, opened, answer, self._clock, self._ids, self._retry, self._time_scale, self.taken)
 
     async def _move(
         self, actor: Actor, campaign: str, state: str, kind: EventKind, allowed: Sequence[str], reason: str

@@ -20,6 +20,7 @@ from mailfleet.engine.settle import Attempt, Settler
 from mailfleet.policy.outcome import Action, Outcome, Phase
 from mailfleet.store.queue import Claimed
 from mailfleet.store.sites import Site
+from mailfleet.store.tenants import URGENT
 
 log = structlog.get_logger()
 
@@ -27,7 +28,6 @@ MIN_TARGET, MAX_TARGET = 4, 200
 FIRST_COOLDOWN_S, MAX_COOLDOWN_S = 30.0, 900.0
 FIRST_CONNECTIONS = 2  # one more with every message that is taken: ten messages need no ten connections
 SLOW_S = 0.5  # where an attempt takes longer, one connection is kept free for urgent mail
-URGENT = 0
 _PACE_WEIGHT = 0.1
 
 
@@ -75,6 +75,7 @@ class Lane:
         self._active = 0  # of the lines: those that still take work, not those that only close their connection
         self._idle: set[Line] = set()  # of these, those that have nothing under way
         self._work = asyncio.Event()
+        self.settled = 0  # attempts that reached the remote, so far
         self._good = 0
         self._pace_s: float | None = None  # how long an attempt takes, lately
         self._lost_behind = 0
@@ -103,6 +104,17 @@ class Lane:
     def may_follow(self) -> bool:
         """A line may launch one delivery behind another: of a slow site nothing is taken before its turn."""
         return self._follows and self._pace_s is not None and self._pace_s < SLOW_S
+
+    @property
+    def open_connections(self) -> int:
+        """Lines that have a connection or are about to have one, those included that only close it."""
+        return len(self._lines)
+
+    def keep_to(self, limits: LaneLimits) -> None:
+        """New limits, from now on; lines beyond them close when what they have under way is over."""
+        self.limits = limits
+        self.allowed = min(self.allowed, limits.connections)
+        self._work.set()
 
     def room(self, priority: int) -> int:
         """How many deliveries of this priority it would take now. The urgent have room of their own beside bulk."""
@@ -155,12 +167,12 @@ class Lane:
         """The next delivery, or None when none came for ``idle_connection_s``."""
         try:
             async with asyncio.timeout(self.limits.idle_connection_s):
-                while True:
+                item = None
+                while item is None and not self._stopping and self._active <= self.allowed:
                     self._work.clear()
                     await self._work.wait()
                     item = self.take(line)
-                    if item is not None or self._stopping or self._active > self.allowed:
-                        return item
+                return item
         except TimeoutError:
             self.target = max(MIN_TARGET, self.target // 2)
             return None
@@ -186,6 +198,7 @@ class Lane:
 
     def judged(self, *, good: bool, seconds: float) -> None:
         """An attempt is over that reached the remote. Connections come back in steps, never in one jump."""
+        self.settled += 1
         self._pace_s = seconds if self._pace_s is None else self._pace_s + (seconds - self._pace_s) * _PACE_WEIGHT
         if not good:
             return

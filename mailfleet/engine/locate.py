@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -45,10 +46,13 @@ class Locator:
         self._slot, self._slots, self._clock, self._time_scale = slot, slots, clock, time_scale
         self._free = asyncio.Semaphore(PARALLEL)
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._woken = asyncio.Event()
 
     async def run(self) -> None:
         """Locate what is due, for ever."""
+        self._database.on_wake(self._woken.set)
         while True:
+            self._woken.clear()
             now_ms = self._clock.now_ms()
             due = await self._database.read(
                 lambda tx, now_ms=now_ms: sites.due_domains(  # type: ignore[misc]  # mypy cannot infer the default's type
@@ -60,7 +64,9 @@ class Locator:
                     task = asyncio.create_task(self._locate(domain))
                     self._running[domain.id] = task
                     task.add_done_callback(partial(self._ended, domain.id))
-            await self._clock.sleep(TICK_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._woken.wait()
 
     def _ended(self, domain_id: int, task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is None:
@@ -100,6 +106,8 @@ class Locator:
 
         def first(tx: Tx) -> tuple[int, bool]:
             site_id = sites.put_site(tx, key, found.kind, hosts, provider, found.detail)
+            if not domain.site_id:
+                tx.wake()  # somebody may be waiting for this mail
             return site_id, sites.locate(tx, domain.id, site_id, valid_until_ms=valid_until_ms)
 
         site_id, done = await self._database.write(first)

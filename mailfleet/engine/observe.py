@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import orjson
@@ -12,25 +11,41 @@ from mailfleet.base import ids
 from mailfleet.base.clock import Clock, rfc3339
 from mailfleet.base.errors import InputError, NotFoundError
 from mailfleet.engine.accept import Screen
+from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.render import message_id_of
 from mailfleet.engine.requests import Actor
-from mailfleet.engine.views import DeliveryPage, DeliveryView, EventPage, EventView, Health, QueueRow, QueueView, Trace
+from mailfleet.engine.shared import LongReads
+from mailfleet.engine.views import DeliveryPage, DeliveryView, EventPage, EventView, Health, QueueView, Trace
 from mailfleet.mail.address import Address
 from mailfleet.policy.lifecycle import DeliveryState, FlowState, effective_state
 from mailfleet.store import campaigns, contents, deliveries, events
 from mailfleet.store.database import Database, Tx
-from mailfleet.store.deliveries import BacklogRow, DeliveryRow
+from mailfleet.store.deliveries import DeliveryRow
 
 MAX_STORIES = 20
 MAX_STORY_EVENTS = 500
 HEALTH_FRESH_S = 1.0
+MAX_EVENTS_LOOKED_AT, MAX_TAIL_LOOKED_AT = 20_000, 5_000
+MAX_DELIVERIES_LOOKED_AT = 10_000
+_STEP = 1000
 
 
 class Observer:
     """Answers questions for one process."""
 
-    def __init__(self, database: Database, screen: Screen, clock: Clock, *, sandbox: bool, time_scale: float) -> None:
-        self._database, self._screen, self._clock = database, screen, clock
+    def __init__(
+        self,
+        database: Database,
+        reads: LongReads,
+        screen: Screen,
+        backlog: Backlog,
+        clock: Clock,
+        *,
+        sandbox: bool,
+        time_scale: float,
+    ) -> None:
+        self._database, self._reads, self._screen = database, reads, screen
+        self._backlog, self._clock = backlog, clock
         self._sandbox, self._time_scale = sandbox, time_scale
         self._tried: tuple[float, str] = (-HEALTH_FRESH_S, "")
 
@@ -44,16 +59,27 @@ class Observer:
         campaign: str | None,
         delivery: str | None,
     ) -> EventPage:
-        """Events above ``after``, ascending; a negative ``after`` asks for the newest ``limit``."""
+        """Events above ``after``, ascending; a negative ``after`` asks for the newest ``limit``.
+
+        With ``kinds`` a page looks at ``MAX_EVENTS_LOOKED_AT`` events at the most, or at the newest ``MAX_TAIL_LOOKED_AT``: it may
+        have few items or none, and ``next`` says where to go on.
+        """
+        campaign_id = ids.from_public("cmp", campaign) if campaign else 0
+        delivery_id = ids.from_public("dlv", delivery) if delivery else 0
+        if kinds and not delivery_id:
+            return await self._database.read(
+                lambda tx: _events_of_kinds(tx, actor.tenant_id, after, limit, kinds, campaign_id)
+            )
+        cursor = after if after >= 0 else -limit
         found = await self._database.read(
             lambda tx: events.after(
                 tx,
                 actor.tenant_id,
-                cursor=after if after >= 0 else -limit,
+                cursor=cursor,
                 limit=limit,
                 kinds=kinds,
-                campaign_id=ids.from_public("cmp", campaign) if campaign else 0,
-                delivery_id=ids.from_public("dlv", delivery) if delivery else 0,
+                campaign_id=campaign_id,
+                delivery_id=delivery_id,
             )
         )
         return EventPage(items=[_event(one) for one in found], next=str(found[-1].id) if found else None)
@@ -68,7 +94,11 @@ class Observer:
         after: str | None,
         limit: int,
     ) -> DeliveryPage:
-        """Deliveries that match every condition given: oldest first within a campaign, else newest first."""
+        """Deliveries that match every condition given: oldest first within a campaign, else newest first.
+
+        By state alone a page looks at ``MAX_DELIVERIES_LOOKED_AT`` at the most, so it may have few items or none; ``next`` says
+        where to go on. By state within a campaign it may walk over all of the campaign, which is done in turn.
+        """
         wanted = _state(state)
         key = Address.parse(recipient).key if recipient else None
         cursor = ids.from_public("dlv", after) if after else None
@@ -94,7 +124,10 @@ class Observer:
             )
             return _views(tx, rows)
 
-        views = await self._database.read(find)
+        if wanted is not None and campaign is None and key is None:
+            return await self._database.read(lambda tx: _deliveries_in(tx, actor.tenant_id, wanted, cursor, limit))
+        read = self._reads.read if wanted is not None and key is None else self._database.read
+        views = await read(find)
         return DeliveryPage(items=views, next=views[-1].delivery if len(views) == limit else None)
 
     async def trace(self, actor: Actor, what: str) -> list[Trace]:
@@ -120,19 +153,7 @@ class Observer:
 
     async def queue(self, actor: Actor) -> QueueView:
         """The backlog by site, longest first."""
-        rows = await self._database.read(lambda tx: deliveries.backlog(tx, actor.tenant_id))
-        now_ms = self._clock.now_ms()
-        by_site: dict[tuple[str, str], list[BacklogRow]] = defaultdict(list)
-        for row in rows:
-            by_site[row.provider, row.site_key].append(row)
-        sites = [_queue_row(provider, site, found, now_ms) for (provider, site), found in by_site.items()]
-        sites.sort(key=lambda row: row.queued + row.leased, reverse=True)
-        return QueueView(
-            queued=sum(row.queued for row in sites),
-            deferred=sum(row.deferred for row in sites),
-            leased=sum(row.leased for row in sites),
-            sites=sites,
-        )
+        return await self._backlog.view(actor.tenant_id)
 
     async def health(self) -> Health:
         """Whether new mail would be taken now: there is room, and the database can commit. Tried once a second at the most."""
@@ -144,6 +165,49 @@ class Observer:
         return Health(
             ok=not reason, reason=reason, sandbox=self._sandbox, time_scale=self._time_scale, version=__version__
         )
+
+
+def _events_of_kinds(
+    tx: Tx, tenant_id: int, after: int, limit: int, kinds: frozenset[str], campaign_id: int
+) -> EventPage:
+    """A page whose cost does not depend on how rare the kinds are."""
+    if after < 0:
+        newest = events.after(
+            tx, tenant_id, cursor=-MAX_TAIL_LOOKED_AT, limit=MAX_TAIL_LOOKED_AT, campaign_id=campaign_id
+        )
+        found = [one for one in newest if one.kind in kinds][-limit:]
+        return EventPage(items=[_event(one) for one in found], next=str(newest[-1].id) if newest else None)
+    found, cursor = [], after
+    for _ in range(MAX_EVENTS_LOOKED_AT // _STEP):
+        step = events.after(tx, tenant_id, cursor=cursor, limit=_STEP, campaign_id=campaign_id)
+        for one in step:
+            cursor = one.id
+            if one.kind in kinds:
+                found.append(one)
+                if len(found) == limit:
+                    break
+        if len(step) < _STEP or len(found) == limit:
+            break
+    return EventPage(items=[_event(one) for one in found], next=str(cursor) if cursor > after else None)
+
+
+def _deliveries_in(tx: Tx, tenant_id: int, wanted: DeliveryState, cursor: int | None, limit: int) -> DeliveryPage:
+    """A page of deliveries that are shown in a state, whose cost does not depend on how rare the state is."""
+    found: list[DeliveryRow] = []
+    ended = False
+    for _ in range(MAX_DELIVERIES_LOOKED_AT // _STEP):
+        step = deliveries.page(tx, tenant_id, before=cursor, limit=_STEP)
+        for row in step:
+            cursor = row.id
+            if effective_state(DeliveryState(row.state), FlowState(row.flow_state)) is wanted:
+                found.append(row)
+                if len(found) == limit:
+                    break
+        ended = len(step) < _STEP and len(found) < limit
+        if ended or len(found) == limit:
+            break
+    more = not ended and cursor is not None
+    return DeliveryPage(items=_views(tx, found), next=ids.public("dlv", cursor) if more and cursor else None)
 
 
 def _event(stored: events.StoredEvent) -> EventView:
@@ -230,23 +294,4 @@ def _view(row: DeliveryRow, info: contents.ContentInfo | None) -> DeliveryView:
         tags=list(info.tags) if info else [],
         metadata=info.metadata if info else {},
         reason=row.reason or "",
-    )
-
-
-def _queue_row(provider: str, site: str, rows: Sequence[BacklogRow], now_ms: int) -> QueueRow:
-    queued = [row for row in rows if row.state == DeliveryState.QUEUED]
-    reasons: Counter[str] = Counter()
-    for row in queued:
-        if row.bounce_class:
-            reasons[row.bounce_class] += row.n
-    next_due_ms = min((row.next_due_ms for row in queued), default=None)
-    return QueueRow(
-        provider=provider,
-        site=site,
-        queued=sum(row.n for row in queued),
-        deferred=sum(row.n for row in queued if row.deferred),
-        leased=sum(row.n for row in rows if row.state == DeliveryState.LEASED),
-        oldest_age_s=max(0.0, (now_ms - min(row.oldest_ms for row in rows)) / 1000),
-        next_due_in_s=None if next_due_ms is None else max(0.0, (next_due_ms - now_ms) / 1000),
-        reasons=dict(reasons),
     )

@@ -1,12 +1,10 @@
-"""Claiming: which lanes have room, whose turn it is in each, and taking those deliveries under lease in one commit."""
+"""Claiming: looking what waits, and taking whose turn it is under lease, some hundreds in a commit."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import orjson
 import structlog
@@ -15,31 +13,21 @@ from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.lane import Lane, LaneEdges, LaneLimits
+from mailfleet.engine.orders import Order, Waiting
 from mailfleet.engine.settle import Settled, Settler
-from mailfleet.policy.lifecycle import DeliveryState, FlowState
-from mailfleet.policy.turns import shares
-from mailfleet.store import queue, suppressions
+from mailfleet.engine.sharing import Sharing
+from mailfleet.policy.lifecycle import DeliveryState
+from mailfleet.store import queue, sites, suppressions
 from mailfleet.store.database import Database, Tx
-from mailfleet.store.queue import Backlog, Claimed, Settlement
+from mailfleet.store.queue import Claimed, Settlement
 
 log = structlog.get_logger()
 
 TICK_S = 0.1
-MAX_HELD = 20_000  # claimed deliveries in memory over all lanes; beyond it a lane gets a trickle
-TRICKLE = 2
+GATHER_S = 0.005  # hungry lanes are waited for a little: one commit serves them all
 LANE_IDLE_TICKS = 600
-
-
-@dataclass(slots=True)
-class _Order:
-    """Claims to make for one lane and flow."""
-
-    lane: Lane
-    backlog: Backlog
-    limit: int
-    stream: str
-    emptied: bool = False
-    claimed: list[Claimed] = field(default_factory=list)
+MAX_CLAIM = 500  # deliveries of one commit: while it lasts nobody else can accept or settle
+CLAIM_ORDERS = 20
 
 
 class Scheduler:
@@ -60,11 +48,12 @@ class Scheduler:
         rng: random.Random,
     ) -> None:
         self._database, self._catalog, self._settler, self._edges = database, catalog, settler, edges
-        self._limits_for, self._slot, self._slots = limits_for, slot, slots
-        self._lease_id, self._clock, self._rng = lease_id, clock, rng
+        self._limits_for, self._lease_id, self._clock, self._rng = limits_for, lease_id, clock, rng
+        self._sharing = Sharing(database, slot=slot, slots=slots, clock=clock)
         self._lanes: dict[int, Lane] = {}
-        self._backlog: list[Backlog] = []
+        self._waiting = Waiting()
         self._turn = 0
+        self._woken = False
         self._stopping = False
 
     @property
@@ -73,22 +62,32 @@ class Scheduler:
         return sum(lane.held for lane in self._lanes.values())
 
     async def run(self) -> None:
-        """Scan and claim, for ever: every tick, and at once when a lane runs low."""
-        next_scan_s = 0.0
+        """Scan and claim, for ever: every tick, at once when somebody woke us, and when a lane runs low."""
+        self._database.on_wake(self._wake)
+        due_s = may_s = 0.0
         while not self._stopping:
             now_s = self._clock.monotonic_s()
-            if now_s >= next_scan_s:
+            if now_s >= due_s or (self._woken and now_s >= may_s):
+                self._woken = False
                 await self._scan()
-                # A scan of very many sites takes its time: it never takes more than a fifth of it.
-                next_scan_s = now_s + max(TICK_S, 5 * (self._clock.monotonic_s() - now_s))
+                # A scan of very many sites takes its time: it never takes more than a fifth of it, or half when woken.
+                end_s = self._clock.monotonic_s()
+                may_s, due_s = end_s + (end_s - now_s), now_s + max(TICK_S, 5 * (end_s - now_s))
             self._edges.hungry.clear()
-            await self._claim()
+            more = await self._claim()
+            wait_s = 0.0 if more else max(0.001, (may_s if self._woken else due_s) - self._clock.monotonic_s())
             try:
-                async with asyncio.timeout(max(0.005, next_scan_s - self._clock.monotonic_s())):
+                async with asyncio.timeout(wait_s):
                     await self._edges.hungry.wait()
-                await asyncio.sleep(0.002)  # let hungry lanes gather: one commit serves them all
+                if not self._woken:
+                    await asyncio.sleep(GATHER_S)
             except TimeoutError:
                 pass
+
+    def _wake(self) -> None:
+        """Urgent mail was accepted, or its domain located, by whatever process."""
+        self._woken = True
+        self._edges.hungry.set()
 
     async def stop(self, grace_s: float) -> None:
         """Claim no more, hand back what was not tried, let attempts under way end within ``grace_s``, then drop them."""
@@ -110,108 +109,81 @@ class Scheduler:
                 await lane.abandon()
 
     async def _scan(self) -> None:
-        found = await self._database.read(queue.backlog)
-        self._backlog = [one for one in found if one.site_id % self._slots == self._slot]
+        found, shared = await self._database.read(lambda tx: (queue.backlog(tx), sites.shared(tx)))
+        self._sharing.learn(shared)
+        self._waiting = Waiting(one for one in found if self._sharing.ours(one))
         self._turn += 1
-        for site_id in {one.site_id for one in self._backlog} - self._lanes.keys():
+        waiting = self._waiting.sites
+        for site_id in waiting - self._lanes.keys():
             site = await self._catalog.site(site_id)
             if site is not None:
-                self._lanes[site_id] = Lane(site, self._limits_for(site.provider), self._edges)
+                limits = self._sharing.part(site_id, self._limits_for(site.provider))
+                self._lanes[site_id] = Lane(site, limits, self._edges)
+        await self._sharing.look(self._lanes, waiting, lambda lane: self._limits_for(lane.site.provider))
         if self._turn % LANE_IDLE_TICKS == 0:
-            waiting = {one.site_id for one in self._backlog}
             for site_id in [key for key, lane in self._lanes.items() if not lane.busy and key not in waiting]:
                 del self._lanes[site_id]
 
-    async def _claim(self) -> None:
-        orders = await self._orders()
-        if not orders:
-            return
+    async def _claim(self) -> bool:
+        """Claim what is due for lanes that have room; true when there is more than one commit should hold."""
+        made = await self._orders()
+        if not made:
+            return False
         try:
-            dead = await self._database.write(lambda tx: self._take(tx, orders))
+            count, dead = await self._database.write(lambda tx: self._take(tx, made))
         except BusyError as error:
             log.error("claiming waits", reason=error.reason)
             await self._clock.sleep(1)
-            return
+            return False
         for one in dead:
             self._settler.put(one)
-        emptied = set()
-        for order in orders:
+        for order in made[:count]:
             if order.emptied:
-                emptied.add(order.backlog)
+                self._waiting.emptied(order.backlog)
             if order.claimed:
                 order.lane.offer(order.backlog.priority, order.claimed)
-        if emptied:
-            self._backlog = [one for one in self._backlog if one not in emptied]
+        return count < len(made)
 
-    async def _orders(self) -> list[_Order]:
-        """What to claim: for each lane with room, urgent flows first, flows of one priority in turn by weight."""
-        now_ms = self._clock.now_ms()
-        by_lane: dict[int, dict[int, list[Backlog]]] = defaultdict(lambda: defaultdict(list))
-        for one in self._backlog:
-            if one.due_ms <= now_ms:
-                by_lane[one.site_id][one.priority].append(one)
-        spare = MAX_HELD - self.held
-        orders: list[_Order] = []
-        for site_id, by_priority in self._shuffled(by_lane.items()):
-            lane = self._lanes.get(site_id)
-            if lane is None:
-                continue
-            planned = 0
-            for priority in sorted(by_priority):
-                room = lane.room(priority) - planned
-                if spare <= 0:
-                    room = min(room, TRICKLE - lane.held)
-                made = await self._orders_of(lane, by_priority[priority], room)
-                planned += sum(order.limit for order in made)
-                orders += made
-            spare -= planned
-        return orders
+    async def _orders(self) -> list[Order]:
+        return await self._waiting.orders(
+            self._lanes,
+            self._catalog,
+            now_ms=self._clock.now_ms(),
+            turn=self._turn,
+            held=self.held,
+            rng=self._rng,
+        )
 
-    async def _orders_of(self, lane: Lane, waiting: list[Backlog], room: int) -> list[_Order]:
-        """Share ``room`` among the flows that run; the claim itself looks again, in its transaction."""
-        if room <= 0:
-            return []
-        by_flow: dict[int, list[Backlog]] = defaultdict(list)
-        for one in waiting:
-            by_flow[one.flow_id].append(one)
-        found = [(ones, await self._catalog.flow(flow_id)) for flow_id, ones in by_flow.items()]
-        running = [(ones, view) for ones, view in found if view is not None and view.flow.state == FlowState.ACTIVE]
-        parts = shares(room, [view.flow.weight for _, view in running], self._turn)
-        orders = []
-        for (ones, view), part in zip(running, parts, strict=True):
-            # Retries and fresh mail of a flow take turns: neither waits until the other has run out.
-            halves = shares(part, [1] * len(ones), self._turn)
-            orders += [_Order(lane, one, half, view.stream) for one, half in zip(ones, halves, strict=True) if half]
-        return orders
+    def _take(self, tx: Tx, made: list[Order]) -> tuple[int, list[Settled]]:
+        """Claim, order by order, until it is enough for one commit; returns how many orders that were.
 
-    def _take(self, tx: Tx, orders: list[_Order]) -> list[Settled]:
-        """Claim every order. What was suppressed since it was accepted comes back decided: it must not be tried.
-
-        What waited past its expiry is tried once all the same: a server that was down for days loses no mail by that.
+        What was suppressed since it was accepted comes back decided: it must not be tried. What waited past its expiry is
+        tried once all the same: a server that was down for days loses no mail by that.
         """
         now_ms = self._clock.now_ms()
         dead: list[Settled] = []
-        for order in orders:
-            taken = queue.claim(tx, order.backlog, limit=order.limit, now_ms=now_ms, lease_id=self._lease_id)
-            order.emptied = len(taken) < order.limit
-            order.claimed = taken
-            if not taken:
-                continue
-            keys = [one.address_key for one in taken]
-            blocked = suppressions.matching(tx, taken[0].tenant_id, order.stream, keys)
-            if blocked:
-                order.claimed = [one for one in taken if one.address_key not in blocked]
-                dead += [
-                    _suppressed(one, blocked[one.address_key], now_ms) for one in taken if one.address_key in blocked
-                ]
-        return dead
+        count = claimed = 0
+        while count < len(made) and claimed < MAX_CLAIM:
+            some = made[count : count + CLAIM_ORDERS]
+            count += len(some)
+            wanted = [(order.backlog, order.limit) for order in some]
+            found = queue.claim_many(tx, wanted, now_ms=now_ms, lease_id=self._lease_id)
+            for order, taken in zip(some, found, strict=True):
+                order.emptied = len(taken) < order.limit
+                order.claimed = taken
+                claimed += len(taken)
+                if taken:
+                    dead += self._without_suppressed(tx, order, now_ms)
+        return count, dead
 
-    def _shuffled(
-        self, lanes: Iterable[tuple[int, dict[int, list[Backlog]]]]
-    ) -> list[tuple[int, dict[int, list[Backlog]]]]:
-        shuffled = list(lanes)
-        self._rng.shuffle(shuffled)
-        return shuffled
+    @staticmethod
+    def _without_suppressed(tx: Tx, order: Order, now_ms: int) -> list[Settled]:
+        taken = order.claimed
+        blocked = suppressions.matching(tx, taken[0].tenant_id, order.stream, [one.address_key for one in taken])
+        if not blocked:
+            return []
+        order.claimed = [one for one in taken if one.address_key not in blocked]
+        return [_suppressed(one, blocked[one.address_key], now_ms) for one in taken if one.address_key in blocked]
 
 
 def _suppressed(claimed: Claimed, why: suppressions.Suppression, now_ms: int) -> Settled:

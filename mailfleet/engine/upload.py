@@ -10,6 +10,7 @@ from typing import NamedTuple
 from mailfleet.base import ids
 from mailfleet.base.clock import Clock, rfc3339
 from mailfleet.base.errors import ConflictError, InputError, Problem
+from mailfleet.base.gauges import Counter
 from mailfleet.base.ids import IdGenerator
 from mailfleet.config.settings import Retry
 from mailfleet.engine.accept import check_same
@@ -125,8 +126,10 @@ class Upload:
         ids: IdGenerator,
         retry: Retry,
         time_scale: float,
+        taken: Counter,
     ) -> None:
-        self._database, self._opened, self._answer = database, opened, answer
+        """``taken`` counts recipients that were accepted."""
+        self._database, self._opened, self._answer, self._taken = database, opened, answer, taken
         self._clock, self._ids, self._retry, self._time_scale = clock, ids, retry, time_scale
         self._seen = SeenAddresses()
         self._begun = False  # something may be staged
@@ -191,6 +194,7 @@ class Upload:
             state="sealing",
         )
         await self._database.write(lambda tx: self._seal(tx, sealed))
+        self._taken.n += recipients
         while not await self._database.write(
             lambda tx: campaigns.go_on_sealing(tx, sealed.id, now_ms=self._clock.now_ms())
         ):

@@ -173,7 +173,9 @@ class QueueView(_View):
     queued: int
     deferred: int
     leased: int
-    sites: list[QueueRow]
+    sites: list[QueueRow] = Field(description="Those with the longest backlog, at most 1,000; the totals are of all.")
+    further_sites: int = Field(0, description="Sites with a backlog that are not in the list.")
+    age_s: float = Field(0, description="How old the counts are: counting a long queue takes time, so viewers share.")
 
 
 class DnsRecordView(_View):

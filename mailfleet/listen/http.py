@@ -10,15 +10,18 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import mailfleet
+from mailfleet.base.errors import ConfigError
 from mailfleet.config.settings import Settings
 from mailfleet.engine.services import Services
 from mailfleet.engine.views import Health
-from mailfleet.listen import http_docs, http_problems
+from mailfleet.listen import http_docs, http_problems, metrics
 from mailfleet.listen.api import campaigns, manage, messages, observe
 from mailfleet.listen.api.bodies import CampaignBody, CampaignOptions, MessageBody
 from mailfleet.listen.http_auth import Engine
-from mailfleet.listen.http_body import CarefulHeaders, SmallBodies
+from mailfleet.listen.http_body import BodyRoom, CarefulHeaders, SmallBodies, max_body_bytes
+from mailfleet.listen.http_metrics import RequestCounter
 from mailfleet.listen.http_problems import KINDS, MEDIA_TYPE, ProblemDetails
+from mailfleet.listen.http_tolls import HttpTolls
 
 _DESCRIPTION = """Send messages and campaigns, follow every delivery, and manage what sending needs.
 
@@ -32,7 +35,7 @@ class Live(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-def create_app(services: Services, settings: Settings) -> FastAPI:
+def create_app(services: Services, settings: Settings, telemetry: metrics.Telemetry | None = None) -> FastAPI:
     """The app. Pages are added to it by whoever composes the process; a path that nobody has is a 404 problem."""
     app = FastAPI(
         title="Mailfleet",
@@ -53,6 +56,20 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
             "auto_configure": False,
         },
     )
+    telemetry = telemetry or metrics.Telemetry.of_one()
+    largest_bytes = max_body_bytes(settings.submission.max_message_bytes)
+    if largest_bytes > settings.server.http_max_buffered_mb * 1_048_576:
+        raise ConfigError(
+            "one message of submission.max_message_bytes, as JSON, would not fit into it",
+            where="server.http_max_buffered_mb",
+            mend=f"set it to at least {-(-largest_bytes // 1_048_576)}",
+        )
+    tolls = HttpTolls(telemetry.gauges)
+    room = BodyRoom(settings.server.http_max_buffered_mb * 1_048_576, tolls)
+    telemetry.gauges.watch("http_buffered_bytes", lambda: room.held_bytes)
+    app.state.body_room = room
+    app.state.followers = observe.Followers(tolls)
+    telemetry.gauges.watch("event_followers", lambda: app.state.followers.open)
     app.state.services = services
     app.state.settings = settings
     http_problems.install(app)
@@ -60,9 +77,11 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     for router in (messages.router, campaigns.router, observe.router, manage.router):
         app.include_router(router, responses=problems)
     _add_health(app)
+    metrics.install(app, telemetry)
     http_docs.install(app)
-    app.add_middleware(SmallBodies)
+    app.add_middleware(SmallBodies, room=room)
     app.add_middleware(CarefulHeaders)
+    app.add_middleware(RequestCounter, gauges=telemetry.gauges)
     _describe(app)
     return app
 

@@ -18,7 +18,7 @@ SCOPES = {
     "manage": "change domains, credentials, tokens and suppressions",
 }
 
-_bearer = HTTPBearer(
+bearer = HTTPBearer(
     auto_error=False,
     scheme_name="token",
     description="An API token: `Authorization: Bearer mf_...`. Its scopes are any of `send`, `read` and `manage`.",
@@ -33,7 +33,7 @@ def services_of(request: Request) -> Services:
 
 def _require(scope: str) -> Callable[..., Awaitable[Actor]]:
     async def check(
-        request: Request, presented: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+        request: Request, presented: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
     ) -> Actor:
         if presented is None or not presented.credentials:
             raise ProblemError(
@@ -65,8 +65,9 @@ def _require(scope: str) -> Callable[..., Awaitable[Actor]]:
     return check
 
 
+may_read = _require("read")
 Sender = Annotated[Actor, Security(_require("send"), scopes=["send"])]
-Reader = Annotated[Actor, Security(_require("read"), scopes=["read"])]
+Reader = Annotated[Actor, Security(may_read, scopes=["read"])]
 Manager = Annotated[Actor, Security(_require("manage"), scopes=["manage"])]
 Engine = Annotated[Services, Depends(services_of)]
 IdempotencyKey = Annotated[

@@ -1,4 +1,4 @@
-"""Bodies are bounded as they stream in, and every answer carries the header fields that keep browsers careful."""
+"""Bodies are bounded as they stream in, each and all together, and every answer carries the fields that keep browsers careful."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mailfleet.base.errors import BusyError
 from mailfleet.listen.http_problems import ProblemError
+from mailfleet.listen.http_tolls import HttpTolls
 
 MAX_SMALL_BODY_BYTES = 1024 * 1024
+_HELD = "mailfleet.held_bytes"
 STREAMING_PATHS = frozenset({"/v1/messages", "/v1/campaigns"})  # these read for themselves, each with its own bound
 
 
@@ -18,13 +21,47 @@ def too_large(limit: int) -> ProblemError:
     return ProblemError("too-large", f"the body is larger than {limit} bytes", mend="send less at once")
 
 
+class BodyRoom:
+    """How many bytes of bodies are held over all requests. A request gives back what it took when its answer is over."""
+
+    def __init__(self, limit_bytes: int, tolls: HttpTolls) -> None:
+        self._limit_bytes, self._tolls = limit_bytes, tolls
+        self.held_bytes = 0
+
+    def take(self, request: Request, count: int) -> None:
+        """Raises ``BusyError`` when there is no room for ``count`` bytes more."""
+        if self.held_bytes + count > self._limit_bytes:
+            self._tolls.refused("http_max_buffered_mb")
+            raise BusyError("too much is arriving at once", retry_after_s=2)
+        self.held_bytes += count
+        request.scope[_HELD] = request.scope.get(_HELD, 0) + count
+
+    def give_back(self, scope: Scope) -> None:
+        """What the request of ``scope`` took."""
+        self.held_bytes -= scope.pop(_HELD, 0)
+
+
+def room_of(request: Request) -> BodyRoom:
+    """The room that all requests of an app share."""
+    room: BodyRoom = request.app.state.body_room
+    return room
+
+
+def max_body_bytes(max_message_bytes: int) -> int:
+    """The largest body of JSON: a third more than the message, as attachments come in base64, as they will in the message."""
+    return max_message_bytes * 4 // 3 + 65536
+
+
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, at most ``limit`` bytes of it; more raises ``ProblemError`` as soon as it is known."""
+    """The whole body, at most ``limit`` bytes of it; more raises ``ProblemError`` as soon as it is known, ``BusyError`` when all
+    requests together hold too much."""
+    room = room_of(request)
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise too_large(limit)
     body = bytearray()
     async for chunk in request.stream():
+        room.take(request, len(chunk))
         body += chunk
         if len(body) > limit:
             raise too_large(limit)
@@ -37,14 +74,20 @@ def media_type_of(request: Request) -> str:
 
 
 class SmallBodies:
-    """ASGI middleware: no path but ``STREAMING_PATHS`` takes more than ``MAX_SMALL_BODY_BYTES``."""
+    """ASGI middleware: no path but ``STREAMING_PATHS`` takes more than ``MAX_SMALL_BODY_BYTES``; those give back what they held."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, room: BodyRoom) -> None:
+        self._app, self._room = app, room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in STREAMING_PATHS:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope["path"] in STREAMING_PATHS:
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._room.give_back(scope)
             return
         seen = 0
 

@@ -12,10 +12,13 @@ import structlog
 
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import ConfigError
+from mailfleet.base.gauges import Gauges
+from mailfleet.config.metrics import CATALOGUE
 from mailfleet.config.settings import Submission, split_host_port
 from mailfleet.listen.descriptors import run_out
 from mailfleet.listen.submission_backend import Connection, SubmissionBackend
 from mailfleet.listen.submission_connection import SubmissionConnection
+from mailfleet.listen.submission_tolls import Tolls
 from mailfleet.smtp.reply import Reply
 from mailfleet.smtp.server_states import ServerConfig
 
@@ -40,6 +43,7 @@ class SubmissionListener:
         hostname: str,
         ssl_context: ssl.SSLContext | None,
         clock: Clock,
+        gauges: Gauges | None = None,
     ) -> None:
         if settings.tls_listen and ssl_context is None:
             raise ConfigError(
@@ -64,6 +68,9 @@ class SubmissionListener:
             max_errors=settings.max_errors,
             starttls=ssl_context is not None,
         )
+        self.tolls = Tolls(gauges or Gauges(CATALOGUE))
+        self.tolls.gauges.watch("submission_connections", lambda: len(self._connections))
+        self.tolls.gauges.watch("submission_buffered_bytes", lambda: self.buffered_bytes)
         self.buffered_bytes = 0  # over all connections
         self.tasks: set[asyncio.Task[None]] = set()
         self.address: tuple[str, int] | None = None
@@ -115,10 +122,13 @@ class SubmissionListener:
         """Count a new connection in, or say why not."""
         settings = self.settings
         if self._stopping:
-            return Reply.of(421, "4.3.2", "The server is stopping; try again soon")
+            return self.tolls.refused("stopping", Reply.of(421, "4.3.2", "The server is stopping; try again soon"))
         if self._per_ip[connection.peer_ip] >= settings.max_connections_per_ip:
             log.warning("submission.too_many_connections_from_address", peer=connection.peer_ip)
-            return Reply.of(421, "4.7.0", "Too many connections from your address; close some first")
+            return self.tolls.refused(
+                "max_connections_per_ip",
+                Reply.of(421, "4.7.0", "Too many connections from your address; close some first"),
+            )
         no_descriptors = run_out(connection.descriptor)
         if no_descriptors or len(self._connections) >= settings.max_connections:
             reason = "file descriptors run out" if no_descriptors else "submission.max_connections is reached"
@@ -130,10 +140,14 @@ class SubmissionListener:
                 peer=connection.peer_ip,
             )
             if not self._strangers:
-                return Reply.of(421, "4.7.0", "Too many connections; try again soon")
+                return self.tolls.refused(
+                    "max_connections", Reply.of(421, "4.7.0", "Too many connections; try again soon")
+                )
             # Who says nothing must not keep out who has something to send
-            next(iter(self._strangers)).abort(Reply.of(421, "4.7.0", "Too many connections; log in sooner"))
+            words = Reply.of(421, "4.7.0", "Too many connections; log in sooner")
+            next(iter(self._strangers)).abort(self.tolls.refused("max_connections", words))
         self._strangers[connection] = None
+        self.tolls.connections.n += 1
         self._connections.add(connection)
         self._per_ip[connection.peer_ip] += 1
         return None
@@ -184,6 +198,7 @@ class SubmissionListener:
                 try:
                     accepted, peername = await loop.sock_accept(listening)
                 except OSError as error:  # out of file descriptors, or a client that is gone again
+                    self.tolls.lost("cannot_accept")
                     log.warning("submission.cannot_accept", reason=str(error))
                     await asyncio.sleep(ACCEPT_PAUSE_S)
                 else:

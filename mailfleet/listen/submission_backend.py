@@ -9,6 +9,7 @@ from typing import Protocol
 from mailfleet.base.clock import Clock
 from mailfleet.config.settings import Submission
 from mailfleet.engine.requests import Actor, SubmittedMessage
+from mailfleet.listen.submission_tolls import Tolls
 from mailfleet.smtp.reply import Reply
 from mailfleet.smtp.server_states import ServerConfig
 
@@ -63,6 +64,7 @@ class Hub(Protocol):
     ssl_context: ssl.SSLContext | None
     buffered_bytes: int
     tasks: set[asyncio.Task[None]]
+    tolls: Tolls
 
     def enter(self, connection: Connection) -> Reply | None:
         """Count a new connection; a reply when there are too many."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import math
 import socket
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -14,6 +15,7 @@ import structlog
 
 from mailfleet.base.errors import BusyError, InputError
 from mailfleet.engine.requests import Actor, EnvelopeRecipient, SubmittedMessage
+from mailfleet.listen.peer import describe_tls, ip_of
 from mailfleet.listen.submission_backend import Hub
 from mailfleet.smtp.reply import RefusedMessage, Reply
 from mailfleet.smtp.server import ServerSession
@@ -67,14 +69,15 @@ class SubmissionConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=MAX_UNWRITTEN_BYTES)
         if transport.get_extra_info("ssl_object"):  # implicit TLS: counted in begin_tls
             self._task = None
-            self._transport.abort() if self._finished else self._begin(_describe_tls(transport))
+            self._transport.abort() if self._finished else self._begin(describe_tls(transport))
             return
-        self.peer_ip = _ip(transport.get_extra_info("peername"))
+        self.peer_ip = ip_of(transport.get_extra_info("peername"))
         self.descriptor = transport.get_extra_info("socket").fileno()
         refusal = self._hub.enter(self)
         if refusal:
             self._finished = True
             self._transport.write(refusal.encode())
+            self._hub.tolls.said(refusal.encode())
             self._transport.close()
         else:
             self._begin("")
@@ -117,7 +120,7 @@ class SubmissionConnection(asyncio.Protocol):
 
         One too many is closed without a word: a client that expects TLS cannot read a reply in the clear.
         """
-        self.peer_ip, self.descriptor = _ip(peername), accepted.fileno()
+        self.peer_ip, self.descriptor = ip_of(peername), accepted.fileno()
         if self._hub.enter(self):
             self._finished = True
             accepted.close()
@@ -180,13 +183,16 @@ class SubmissionConnection(asyncio.Protocol):
                 self._spawn(self._start_tls())
             case SenderGiven(mail):
                 assert self._actor
-                return session.answer(hub.backend.refusal() or hub.backend.check_sender(self._actor, mail.reverse_path))
+                refusal = hub.tolls.judged("full", hub.backend.refusal())
+                sender = hub.backend.check_sender(self._actor, mail.reverse_path)
+                return session.answer(refusal or hub.tolls.judged("sender", sender))
             case RecipientGiven(rcpt):
                 assert self._actor
-                return session.answer(hub.backend.check_recipient(self._actor, rcpt.forward_path))
+                recipient = hub.backend.check_recipient(self._actor, rcpt.forward_path)
+                return session.answer(hub.tolls.judged("recipient", recipient))
             case MessageComing(expected_bytes):
                 full = hub.buffered_bytes + expected_bytes > hub.settings.max_buffered_mb * 1_048_576
-                return session.answer(_BUSY if full else None)
+                return session.answer(hub.tolls.refused("max_buffered_mb", _BUSY) if full else None)
         return []
 
     def _flush(self, session: ServerSession) -> None:
@@ -195,9 +201,10 @@ class SubmissionConnection(asyncio.Protocol):
         output = session.bytes_to_send()
         if output and self._transport:
             self._transport.write(output)
+            hub.tolls.said(output)
         self._count(session.buffered_bytes)
         if session.receiving_message and hub.buffered_bytes > hub.settings.max_buffered_mb * 1_048_576:
-            session.refuse_message(_BUSY)
+            session.refuse_message(hub.tolls.refused("max_buffered_mb", _BUSY))
             self._count(session.buffered_bytes)
         if session.lines_taken != self._lines:
             self._lines, self._line_at_s = session.lines_taken, hub.clock.monotonic_s()
@@ -264,15 +271,16 @@ class SubmissionConnection(asyncio.Protocol):
             self.abort()
             return
         settings, now_s = self._hub.settings, self._hub.clock.monotonic_s()
+        whole_s = math.inf if self._message_since_s is None else self._message_since_s + settings.message_timeout_s
         if self._task:
             deadline_s = now_s + self._check_every_s  # the backend is working: not the client's fault
         elif self._message_since_s is not None:
-            whole = self._message_since_s + settings.message_timeout_s
-            deadline_s = min(self._data_at_s + settings.idle_timeout_s, whole)
+            deadline_s = min(self._data_at_s + settings.idle_timeout_s, whole_s)
         else:
             deadline_s = self._line_at_s + settings.idle_timeout_s
         if now_s >= deadline_s:
-            self._session.close(_TIMED_OUT)
+            reason = "message_timeout_s" if now_s >= whole_s else "idle_timeout_s"
+            self._session.close(self._hub.tolls.refused(reason, _TIMED_OUT))
             self._flush(self._session)
         else:
             self._arm(min(deadline_s - now_s, self._check_every_s))
@@ -303,6 +311,7 @@ class SubmissionConnection(asyncio.Protocol):
             self._tls_failed(error)
 
     def _tls_failed(self, error: OSError) -> None:
+        self._hub.tolls.lost("tls")
         log.info("submission.tls_failed", peer=self.peer_ip, reason=str(error))
         self._task = None
         self.abort()
@@ -334,7 +343,7 @@ class SubmissionConnection(asyncio.Protocol):
         self._transport, self._unread = transport, False
         transport.set_write_buffer_limits(high=MAX_UNWRITTEN_BYTES)
         assert self._session
-        self._session.tls_started(_describe_tls(transport))
+        self._session.tls_started(describe_tls(transport))
         early, self._early = self._early, b""
         if early:
             self.data_received(early)
@@ -345,14 +354,15 @@ class SubmissionConnection(asyncio.Protocol):
         try:
             self._actor = await hub.backend.authenticate(event.username, event.password, self.peer_ip)
             if self._actor is None:
-                refusal = Reply.of(535, "5.7.8", "User name or password is wrong")
+                refusal = hub.tolls.refused("login", Reply.of(535, "5.7.8", "User name or password is wrong"))
             else:
                 hub.logged_in(self)
         except BusyError as error:
-            refusal = Reply.of(454, "4.7.0", error.reason)
+            refusal = hub.tolls.refused("login_busy", Reply.of(454, "4.7.0", error.reason))
         except Exception:
             log.exception("submission.authenticate_failed", peer=self.peer_ip)
-            refusal = Reply.of(454, "4.7.0", "Logins cannot be checked just now; try again soon")
+            failed = Reply.of(454, "4.7.0", "Logins cannot be checked just now; try again soon")
+            refusal = hub.tolls.refused("failed", failed)
         if refusal:
             log.info("submission.login_refused", peer=self.peer_ip, username=event.username, reply=str(refusal))
             await hub.clock.sleep(
@@ -374,25 +384,17 @@ class SubmissionConnection(asyncio.Protocol):
             protocol=session.protocol(smtputf8=event.mail.smtputf8),
             tls=session.tls,
         )
+        tolls = self._hub.tolls
         try:
             reply = Reply.of(250, "2.0.0", f"Ok: queued as {await self._hub.backend.accept(self._actor, message)}")
+            tolls.messages.n += 1
         except RefusedMessage as error:
-            reply = error.reply
+            reply = tolls.refused("message", error.reply)
         except InputError as error:
-            reply = Reply.of(550, "5.6.0", str(error))
+            reply = tolls.refused("message", Reply.of(550, "5.6.0", str(error)))
         except BusyError as error:
-            reply = Reply.of(451, "4.3.1", error.reason)
+            reply = tolls.refused("busy", Reply.of(451, "4.3.1", error.reason))
         except Exception:
             log.exception("submission.accept_failed", peer=self.peer_ip)
-            reply = Reply.of(451, "4.3.0", "Something went wrong here; try again soon")
+            reply = tolls.refused("failed", Reply.of(451, "4.3.0", "Something went wrong here; try again soon"))
         self._work_done(session, reply)
-
-
-def _describe_tls(transport: asyncio.BaseTransport) -> str:
-    tls_object = transport.get_extra_info("ssl_object")
-    return f"{tls_object.version()} {tls_object.cipher()[0]}"
-
-
-def _ip(peername: Any) -> str:
-    """The address of a peer without scope; IPv4 that came in over an IPv6 socket is IPv4."""
-    return str(peername[0]).partition("%")[0].removeprefix("::ffff:")

@@ -8,7 +8,8 @@ from mailfleet.policy.lifecycle import FlowState
 from mailfleet.store.database import Tx
 
 DEFAULT_TENANT = 1
-PRIORITY = {"transactional": 0, "bulk": 10}
+URGENT = 0
+PRIORITY = {"transactional": URGENT, "bulk": 10}
 
 
 class Stream(NamedTuple):

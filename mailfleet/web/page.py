@@ -6,6 +6,7 @@ header field; there is no inline script or style, and the Content-Security-Polic
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -18,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from mailfleet.base.clock import Clock, SystemClock
-from mailfleet.base.errors import InputError, MailfleetError
+from mailfleet.base.errors import BusyError, InputError, MailfleetError
 from mailfleet.engine.services import Services
 from mailfleet.web import words
 from mailfleet.web.sessions import LIFETIME_S, Session, Sessions
@@ -30,6 +31,7 @@ CSP = (
 )
 SHOWN_CAMPAIGNS = 10
 SHOWN_EVENTS = 20
+COUNT_WITHIN_S = 1.0
 MAX_FORM_BYTES = 16 * 1024
 _HERE = Path(__file__).parent
 _MOVES = ("pause", "resume", "cancel")
@@ -173,7 +175,11 @@ class _Pages:
         return {"events": list(reversed(page.items))}
 
     async def _backlog(self, session: Session) -> dict[str, Any]:
-        queue = await self._services.observe.queue(session.actor)
+        try:
+            async with asyncio.timeout(COUNT_WITHIN_S):
+                queue = await self._services.observe.queue(session.actor)
+        except (TimeoutError, BusyError):  # a long queue is counted for the first time: the page does not wait for it
+            return {"queue": None, "providers": []}
         return {"queue": queue, "providers": words.by_provider(queue.sites)}
 
     async def _session(self, request: Request) -> Session | None:

@@ -253,7 +253,7 @@ class Server:
         while True:
             page = self.get(path, limit=500, **params, **after)
             yield from page["items"]
-            if page["next"] is None or not page["items"]:
+            if page["next"] is None:
                 return
             after = {"after": page["next"]}
 

@@ -69,6 +69,13 @@ def test_the_queue_by_provider_site_age_and_reason(mailfleet: Any, server: Any) 
     assert json.loads(mailfleet("queue", "--json", "--data", str(server.data)).stdout) == view
 
 
+def test_a_count_that_is_old_or_not_of_all_sites_says_so(mailfleet: Any, server: Any) -> None:
+    view = {"queued": 1201, "deferred": 40, "leased": 10, "sites": [site()], "further_sites": 1234, "age_s": 42.0}
+    server.answer("GET /v1/queue", view)
+    lines = mailfleet("queue", "--data", str(server.data)).stdout.splitlines()
+    assert lines[-2:] == ["1,234 more sites have a shorter backlog.", "Counted 42 s ago."]
+
+
 def test_every_event_is_listed_page_by_page(mailfleet: Any, server: Any) -> None:
     server.answer(
         "GET /v1/events",

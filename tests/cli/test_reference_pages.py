@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailfleet.cli.reference import cli_markdown
-from mailfleet.config.reference import example_toml, reference_markdown
+from mailfleet.config.reference import example_toml, metrics_markdown, reference_markdown
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -17,6 +17,7 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
     ("name", "made", "remake"),
     [
         ("cli.md", cli_markdown, "python -m mailfleet.cli.reference"),
+        ("metrics.md", metrics_markdown, "python -m mailfleet.cli.reference metrics"),
         ("settings.md", reference_markdown, "mailfleet settings reference"),
         ("mailfleet.example.toml", example_toml, "mailfleet settings example"),
     ],

@@ -19,6 +19,7 @@ from mailfleet.base.secretbox import SecretBox
 from mailfleet.config.bounce_rules import load_rules
 from mailfleet.config.settings import Retry
 from mailfleet.engine.accept import Acceptor, Screen
+from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.campaigns import Campaigns
 from mailfleet.engine.catalog import Catalog, key_label
 from mailfleet.engine.connect import Connector
@@ -35,6 +36,7 @@ from mailfleet.engine.render import Renderer
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.schedule import Scheduler
 from mailfleet.engine.settle import Settler
+from mailfleet.engine.shared import LongReads
 from mailfleet.engine.upload import Upload
 from mailfleet.engine.views import CampaignAccepted
 from mailfleet.mail.dkim import ED25519, RSA, SigningKey
@@ -113,8 +115,12 @@ class Plant:
             "ids": self.ids,
         }
         self.acceptor = Acceptor(self.database, self.catalog, screen, hostname=HOST, max_recipients=20, **common)
-        self.campaigns = Campaigns(self.database, self.acceptor, screen, **common)
-        self.observer = Observer(self.database, screen, self.clock, sandbox=False, time_scale=self.time_scale)
+        self.reads = LongReads(self.database)
+        self.campaigns = Campaigns(self.database, self.acceptor, screen, self.reads, **common)
+        self.backlog = Backlog(self.reads, self.clock)
+        self.observer = Observer(
+            self.database, self.reads, screen, self.backlog, self.clock, sandbox=False, time_scale=self.time_scale
+        )
         self.manager = Manager(self.database, self.catalog, self.box, hostname=HOST, clock=self.clock, ids=self.ids)
         self.maintainer = Maintainer(self.database, self.folder, self.clock)
         self.notices = Notices(self.catalog, hostname=HOST, **common)

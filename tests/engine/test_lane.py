@@ -195,6 +195,23 @@ async def test_too_many_connections_means_fewer_not_a_deferral(plant: Plant) -> 
     assert "deferred" not in await plant.kinds()
 
 
+async def test_fewer_connections_from_one_moment_to_the_next_hold_nobody_up(plant: Plant) -> None:
+    host = Host()
+    async with (
+        scripted(host) as server,
+        running(Works(plant, server.port, replace(LIMITS, idle_connection_s=3600))) as works,
+    ):
+        lane, held = await loaded(works, 60)
+        lane.offer(10, held)
+        await until(lambda: host.open_now == LIMITS.connections)
+        lane.keep_to(replace(lane.limits, connections=1))
+        await over(lane, works)
+        await until(lambda: lane.open_connections == 1)
+        lane.stop()
+        await lane.drained()
+    assert sorted(recipient for _, recipient in host.got) == sorted(addresses(60))
+
+
 async def test_connections_come_back_in_steps(plant: Plant) -> None:
     host = Host()
     async with scripted(host) as server, running(Works(plant, server.port)) as works:

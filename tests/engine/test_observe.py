@@ -7,11 +7,15 @@ import pytest
 from mailfleet.base import ids
 from mailfleet.base.errors import InputError, NotFoundError
 from mailfleet.base.ids import TenantId
+from mailfleet.engine import observe
+from mailfleet.engine.observe import MAX_EVENTS_LOOKED_AT
 from mailfleet.engine.requests import Actor, EnvelopeRecipient, MessageRequest, SubmittedMessage
 from mailfleet.engine.settle import Attempt
 from mailfleet.engine.views import DeliveryPage, EventPage
 from mailfleet.policy.outcome import Outcome, Phase
 from mailfleet.smtp.reply import Reply
+from mailfleet.store.database import Tx
+from mailfleet.store.events import EventRow, append
 from tests.engine.plant import DOMAIN, LITERAL, OWNER, Plant, Works, running
 
 STRANGER = Actor(TenantId(2))
@@ -241,3 +245,62 @@ async def test_health_says_why_nothing_is_taken(plant: Plant) -> None:
     plant.full = "the disk is full"
     health = await plant.observer.health()
     assert (health.ok, health.reason, health.sandbox) == (False, "the disk is full", False)
+
+
+# Rare things in long lists
+
+
+async def test_a_page_of_rare_events_looks_at_a_bounded_number(plant: Plant) -> None:
+    count = MAX_EVENTS_LOOKED_AT + 3000
+
+    def happen(tx: Tx) -> None:
+        rows = [EventRow(0, 1, "delivered", 0, 0, None)] * count
+        append(tx, [EventRow(0, 1, "bounced", 0, 0, None), *rows, EventRow(0, 1, "bounced", 0, 0, None), *rows[:9]])
+
+    await plant.database.write(happen)
+    newest = await events(plant, -1, kinds="bounced")
+    assert len(newest.items) == 1
+    assert newest.next == str(newest.items[0].id + 9), "a follower goes on from the end"
+    page = await events(plant, 0, kinds="bounced")
+    assert [one.id for one in page.items] == [newest.items[0].id - count - 1]
+    empty_or_last, pages = page, 1
+    while empty_or_last.next is not None:
+        page, empty_or_last, pages = (
+            empty_or_last,
+            await events(plant, int(empty_or_last.next), kinds="bounced"),
+            pages + 1,
+        )
+    assert page.items == newest.items
+    assert pages == 3
+
+
+async def test_a_page_of_events_of_a_kind_is_full_and_goes_on(plant: Plant) -> None:
+    kinds = ["bounced", "delivered"] * 5
+    await plant.database.write(lambda tx: append(tx, [EventRow(0, 1, kind, 0, 0, None) for kind in kinds]))
+    after, seen = 0, []
+    while (page := await events(plant, after, limit=2, kinds="bounced")).items:
+        assert len(page.items) <= 2
+        seen += [one.id for one in page.items]
+        after = int(page.next or 0)
+    assert len(seen) == len(set(seen)) == 5
+
+
+async def test_deliveries_of_a_rare_state_are_looked_for_in_steps(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe, "_STEP", 4)
+    monkeypatch.setattr(observe, "MAX_DELIVERIES_LOOKED_AT", 8)
+    await plant.upload(*(f"u{number}@x.example" for number in range(20)))
+    rows = await plant.database.read(lambda tx: tx.rows("SELECT id FROM delivery ORDER BY id"))
+    chosen = [rows[number][0] for number in (0, 1, 19)]
+    await plant.database.write(lambda tx: tx.run("UPDATE delivery SET state = 5 WHERE id IN (?, ?, ?)", tuple(chosen)))
+    after, seen, pages = None, [], 0
+    while True:
+        page = await listed(plant, state="expired", after=after)
+        seen += [one.delivery for one in page.items]
+        after, pages = page.next, pages + 1
+        if after is None:
+            break
+    assert seen == [ids.public("dlv", one) for one in reversed(chosen)]
+    assert pages >= 3
+    assert [one.delivery for one in (await listed(plant, state="expired", limit=1)).items] == seen[:1]

@@ -7,9 +7,10 @@ from collections import Counter
 
 import pytest
 
-from mailfleet.engine import schedule
+from mailfleet.engine import locate, schedule
+from mailfleet.engine import orders as orders_module
 from mailfleet.engine.lane import LaneLimits
-from mailfleet.store import tenants
+from mailfleet.store import sites, tenants
 from tests.engine.plant import LITERAL, OWNER, Plant, Works, running, until
 from tests.engine.test_lane import Host
 from tests.net.scripted_peer import scripted
@@ -109,7 +110,7 @@ async def test_what_is_not_due_is_not_claimed(plant: Plant) -> None:
 
 
 async def test_memory_is_bounded_over_all_lanes(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "MAX_HELD", 10)
+    monkeypatch.setattr(orders_module, "MAX_HELD", 10)
     works = await Works(plant).start()
     await plant.upload(*addresses("a", 100))
     await scanned(plant, works)
@@ -122,16 +123,58 @@ async def test_memory_is_bounded_over_all_lanes(plant: Plant, monkeypatch: pytes
 
 async def test_sites_belong_to_one_slot(plant: Plant) -> None:
     works = await Works(plant).start()
-    works.scheduler._slots = 2
+    works.scheduler._sharing._slots = 2
     await plant.upload(*addresses("a", 3))
     site_id = await plant.locate_all()
     for slot in (0, 1):
-        works.scheduler._slot = slot
+        works.scheduler._sharing._slot = slot
         await works.scheduler._scan()
-        assert bool(works.scheduler._backlog) == (site_id % 2 == slot)
+        assert bool(works.scheduler._waiting.sites) == (site_id % 2 == slot)
+
+
+async def test_a_shared_site_is_everybodys_with_a_part_of_its_limits_each(plant: Plant) -> None:
+    await plant.upload(*addresses("a", 3))
+    site_id = await plant.locate_all()
+    await plant.database.write(lambda tx: sites.set_shares(tx, site_id, 3))
+    connections = []
+    for slot in range(3):
+        works = await Works(plant, limits=LaneLimits(10, 100, 5), slot=slot).start()
+        works.scheduler._sharing._slots, works.scheduler._sharing._slot = 3, slot
+        await works.scheduler._scan()
+        connections.append(works.scheduler._lanes[site_id].limits.connections)
+    assert sorted(connections) == [3, 3, 4]
+    assert connections[site_id % 3] == 4, "the owner has what cannot be divided"
+
+
+async def test_a_commit_claims_no_more_than_is_good_for_the_others(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "CLAIM_ORDERS", 1)
+    monkeypatch.setattr(schedule, "MAX_CLAIM", 5)
+    works = await Works(plant).start()
+    await plant.upload(*addresses("a", 40))
+    await plant.upload(*addresses("b", 40))
+    await scanned(plant, works)
+    (lane,) = works.scheduler._lanes.values()
+    lane.allowed = 0
+    assert await works.scheduler._claim() is True, "the other campaign's turn comes with the next commit"
+    assert lane.held == 8
+    assert await works.scheduler._claim() is False
+    assert lane.held == 16
 
 
 # With everything running
+
+
+async def test_urgent_mail_wakes_whoever_delivers_it(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is looked for by the clock: neither its domain nor the mail would be found."""
+    monkeypatch.setattr(schedule, "TICK_S", 3600.0)
+    monkeypatch.setattr(locate, "TICK_S", 3600.0)
+    host = Host()
+    async with scripted(host) as server, running(Works(plant, server.port), schedule=True, locate=True):
+        for number in range(3):
+            await plant.send(f"reset{number}@{LITERAL}")
+            await until(lambda number=number: len(host.got) == number + 1)
 
 
 async def test_a_campaign_and_single_mail_from_the_queue_to_the_host(plant: Plant) -> None:

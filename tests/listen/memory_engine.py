@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -142,6 +143,8 @@ class MemoryEngine:
         self.token_log: dict[str, TokenView] = {}
         self.suppressed: dict[tuple[str, str | None], SuppressionView] = {}
         self.healthy = Health(ok=True, sandbox=True, time_scale=1440, version="0.1.0")
+        self.counted = asyncio.Event()  # cleared: counting the queue takes its time
+        self.counted.set()
         self.backlog = QueueView(queued=0, deferred=0, leased=0, sites=[])
         self.busy = False
         self.broken = False
@@ -255,6 +258,7 @@ class _Observe:
         ]
 
     async def queue(self, actor: Actor) -> QueueView:
+        await self.engine.counted.wait()
         return self.engine.backlog
 
     async def health(self) -> Health:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mailfleet.base.clock import SystemClock
+from mailfleet.base.gauges import Gauges
 from mailfleet.base.ids import TenantId
+from mailfleet.config.metrics import CATALOGUE
 from mailfleet.config.settings import Submission
 from mailfleet.engine.requests import Actor, SubmittedMessage
 from mailfleet.listen.submission import SubmissionListener
@@ -72,6 +74,7 @@ class Running:
     """A listener that runs, with what it was made of."""
 
     listener: SubmissionListener
+    gauges: Gauges
     backend: RecordingBackend
     clock: PatientClock
     certificate: Path
@@ -157,13 +160,13 @@ async def running(folder: Path, **changes: object) -> AsyncIterator[Running]:
         "max_message_bytes": 1_000_000,
     }
     cert, key = ensure_self_signed(folder, "mx.example")
-    backend, clock = RecordingBackend(), PatientClock()
+    backend, clock, gauges = RecordingBackend(), PatientClock(), Gauges(CATALOGUE)
     listener = SubmissionListener(
-        backend, Submission(**(values | changes)), "mx.example", server_context(cert, key), clock
+        backend, Submission(**(values | changes)), "mx.example", server_context(cert, key), clock, gauges
     )
     await listener.start()
     try:
-        yield Running(listener, backend, clock, cert)
+        yield Running(listener, gauges, backend, clock, cert)
     finally:
         if backend.gate:
             backend.gate.set()

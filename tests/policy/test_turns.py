@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailfleet.policy.turns import shares
+from mailfleet.policy.turns import shares, shares_by_tenant
 
 WEIGHTS = st.lists(st.integers(1, 20), min_size=1, max_size=12)
 
@@ -42,3 +42,14 @@ def test_over_a_round_of_turns_nobody_is_passed_over(room: int, weights: list[in
     heaviest, lightest = max(served), min(served)
     if len(set(weights)) == 1:
         assert heaviest == lightest
+
+
+def test_a_tenant_gains_nothing_by_more_campaigns() -> None:
+    assert shares_by_tenant(12, [(1, 1), (2, 1), (2, 1), (2, 1)], 0) == [6, 2, 2, 2]
+    assert shares_by_tenant(12, [(1, 1), (2, 1), (2, 2)], 0) == [6, 2, 4]
+    assert shares_by_tenant(5, [], 0) == []
+
+
+@given(st.integers(0, 300), st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9)), max_size=12), st.integers(0, 99))
+def test_the_room_of_tenants_is_used_whole(room: int, flows: list[tuple[int, int]], turn: int) -> None:
+    assert sum(shares_by_tenant(room, flows, turn)) == (room if flows else 0)

@@ -102,6 +102,22 @@ async def test_log_in_watch_and_steer(browser: Browser, url: str, engine: Any, m
     await expect(page.get_by_label("API token")).to_be_visible()
 
 
+async def test_a_long_queue_is_waited_for_by_nobody_and_says_how_old_its_count_is(
+    browser: Browser, url: str, engine: Any, memory: Any
+) -> None:
+    fill(engine, memory)
+    engine.counted.clear()
+    page = await log_in(browser, url)
+    await expect(page.get_by_text("The queue is being counted.")).to_be_visible()
+    await expect(page.get_by_role("heading", name="January news")).to_be_visible()
+    engine.counted.set()
+    await expect(page.get_by_role("row", name="gmail")).to_be_visible()
+    await expect(page.get_by_text("Counted")).to_have_count(0)
+    engine.backlog = engine.backlog.model_copy(update={"age_s": 42.0, "further_sites": 1200})
+    await expect(page.get_by_text("Counted 42 s ago.")).to_be_visible()
+    await expect(page.get_by_text("1,200 more sites with a shorter backlog are not in the table.")).to_be_visible()
+
+
 async def test_what_strangers_write_stays_text(browser: Browser, url: str, engine: Any, memory: Any) -> None:
     for number, text in enumerate((NASTY, QUOTED, TURNED)):
         engine.campaigns[f"cmp_{number}"] = memory.view_of(

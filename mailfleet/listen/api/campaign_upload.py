@@ -15,24 +15,26 @@ from mailfleet.engine.requests import Actor, RecipientRow
 from mailfleet.engine.services import MAX_CHUNK_ROWS, CampaignService, CampaignUpload
 from mailfleet.engine.views import CampaignAccepted
 from mailfleet.listen.api.bodies import CampaignBody, CampaignOptions
-from mailfleet.listen.http_body import media_type_of, read_body, too_large
+from mailfleet.listen.http_body import media_type_of, read_body, room_of, too_large
 from mailfleet.listen.http_multipart import PartBegins, PartEnds, PartEvent, part_events
 from mailfleet.listen.http_problems import ProblemError
 from mailfleet.mail.recipients import ObjectRows, RecipientReader, list_kind
 
 MAX_JSON_BYTES = 32 * 1024 * 1024
+MAX_CHUNK_BYTES = 4 * 1024 * 1024  # of a list, about, that are held as rows
 
 
 class Chunks:
-    """Hands rows and problems to an upload, at most ``MAX_CHUNK_ROWS`` at a time, in order."""
+    """Hands rows and problems to an upload, at most ``MAX_CHUNK_ROWS`` at a time, in order, and fewer when they are long."""
 
     def __init__(self, upload: CampaignUpload) -> None:
         self._upload = upload
         self._rows: list[RecipientRow] = []
         self._problems: list[Problem] = []
+        self._read_bytes = 0  # since the last flush
 
-    async def take(self, found: Iterable[RecipientRow | Problem]) -> None:
-        """Queue up; what fills a chunk goes to the upload before this returns."""
+    async def take(self, found: Iterable[RecipientRow | Problem], read_bytes: int = 0) -> None:
+        """Queue up; what fills a chunk goes to the upload before this returns. ``found`` was made of ``read_bytes`` of the list."""
         for item in found:
             if isinstance(item, RecipientRow):
                 self._rows.append(item)
@@ -40,9 +42,13 @@ class Chunks:
                 self._problems.append(item)
             if len(self._rows) + len(self._problems) >= MAX_CHUNK_ROWS:
                 await self.flush()
+        self._read_bytes += read_bytes
+        if self._read_bytes >= MAX_CHUNK_BYTES:
+            await self.flush()
 
     async def flush(self) -> None:
         """Hand over what is left."""
+        self._read_bytes = 0
         if self._rows or self._problems:
             rows, self._rows = self._rows, []
             problems, self._problems = self._problems, []
@@ -72,7 +78,7 @@ class Intake:
         if media_type == "application/json":
             return await self._json(await read_body(request, MAX_JSON_BYTES))
         if media_type == "multipart/form-data":
-            return await self._multipart(part_events(request.headers["content-type"], request.stream()))
+            return await self._multipart(request, part_events(request.headers["content-type"], request.stream()))
         raise ProblemError(
             "unsupported-media-type",
             f"a campaign cannot be sent as {media_type[:100] or 'no media type'}",
@@ -93,8 +99,10 @@ class Intake:
         await chunks.flush()
         return await upload.seal(), body
 
-    async def _multipart(self, events: AsyncIterator[PartEvent]) -> tuple[CampaignAccepted, CampaignOptions]:
-        options = await self._campaign_part(events)
+    async def _multipart(
+        self, request: Request, events: AsyncIterator[PartEvent]
+    ) -> tuple[CampaignAccepted, CampaignOptions]:
+        options = await self._campaign_part(request, events)
         begins = await anext(events, None)
         if not isinstance(begins, PartBegins) or begins.name != "recipients":
             raise _wrong_part(
@@ -105,14 +113,14 @@ class Intake:
         chunks = Chunks(upload)
         async for event in events:
             if isinstance(event, bytes):
-                await chunks.take(reader.feed(event))
+                await chunks.take(reader.feed(event), len(event))
             elif isinstance(event, PartBegins):
                 raise _wrong_part(f"a third part {event.name[:40]!r} follows", "send campaign and recipients only")
         await chunks.take(reader.close())
         await chunks.flush()
         return await upload.seal(), options
 
-    async def _campaign_part(self, events: AsyncIterator[PartEvent]) -> CampaignOptions:
+    async def _campaign_part(self, request: Request, events: AsyncIterator[PartEvent]) -> CampaignOptions:
         begins = await anext(events, None)
         if not isinstance(begins, PartBegins) or begins.name != "campaign":
             raise _wrong_part("the first part is not campaign", "send the JSON of the campaign first, then recipients")
@@ -121,6 +129,7 @@ class Intake:
             if isinstance(event, PartEnds):
                 break
             if isinstance(event, bytes):
+                room_of(request).take(request, len(event))
                 document += event
             if len(document) > self._max_content_bytes:
                 raise too_large(self._max_content_bytes)

@@ -9,6 +9,7 @@ from mailfleet.listen.api.bodies import CampaignOptions, PauseBody
 from mailfleet.listen.api.campaign_upload import Intake
 from mailfleet.listen.api.paging import After, Limit, RecipientFilter, StateFilter
 from mailfleet.listen.http_auth import Engine, IdempotencyKey, Reader, Sender
+from mailfleet.listen.http_body import max_body_bytes
 from mailfleet.listen.http_problems import problem_response
 
 router = APIRouter(prefix="/v1/campaigns", tags=["Campaigns"])
@@ -60,7 +61,7 @@ async def send_campaign(
     Rows that are wrong are named by line. Without `skip_invalid` one wrong row refuses the whole list (422 `list-refused`).
     """
     limit: int = request.app.state.settings.submission.max_message_bytes
-    async with Intake(engine.campaigns, actor, idempotency_key, limit * 4 // 3 + 65536) as intake:
+    async with Intake(engine.campaigns, actor, idempotency_key, max_body_bytes(limit)) as intake:
         accepted, options = await intake.receive(request)
     if accepted.campaign is None and not options.dry_run:
         return _refused(accepted, options)

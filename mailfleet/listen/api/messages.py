@@ -10,7 +10,7 @@ from mailfleet.engine.requests import MessageRequest
 from mailfleet.engine.views import MessageAccepted
 from mailfleet.listen.api.bodies import MessageBody
 from mailfleet.listen.http_auth import Engine, IdempotencyKey, Sender
-from mailfleet.listen.http_body import media_type_of, read_body
+from mailfleet.listen.http_body import max_body_bytes, media_type_of, read_body
 from mailfleet.listen.http_problems import ProblemError
 
 router = APIRouter(prefix="/v1/messages", tags=["Messages"])
@@ -59,8 +59,7 @@ async def send_message(
             sender=envelope_from, to=tuple(envelope_to), raw=data, stream=stream, idempotency_key=idempotency_key
         )
     elif media_type == "application/json":
-        # A third more than the message: attachments come in base64, as they will in the message.
-        body = MessageBody.model_validate_json(await read_body(request, limit * 4 // 3 + 65536))
+        body = MessageBody.model_validate_json(await read_body(request, max_body_bytes(limit)))
         message = body.request(idempotency_key)
     else:
         raise ProblemError(

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from mailfleet.base.errors import NotFoundError
+from mailfleet.base.errors import BusyError, NotFoundError
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.services import ObserveService
 from mailfleet.engine.views import DeliveryPage, EventPage, QueueView, Trace
 from mailfleet.listen.api.paging import After, Limit, RecipientFilter, StateFilter
 from mailfleet.listen.http_auth import Engine, Reader
+from mailfleet.listen.http_tolls import HttpTolls
 
 router = APIRouter(prefix="/v1", tags=["Finding out"])
+MAX_FOLLOWERS = 100
 FOLLOW_POLL_S = 0.25
 FOLLOW_HEARTBEAT_S = 5.0
 MAX_CURSOR = 2**63 - 1
@@ -77,6 +79,7 @@ async def trace(
 
 @router.get("/events", summary="Read events", response_model=EventPage, responses=_EVENTS)
 async def events(
+    request: Request,
     actor: Reader,
     engine: Engine,
     after: Annotated[int, Query(ge=0, le=MAX_CURSOR, description="Events with an id above this.")] = 0,
@@ -89,15 +92,44 @@ async def events(
         bool, Query(description="Stay, and get each event as it happens, one JSON object a line.")
     ] = False,
 ) -> Response:
-    """Events in ascending order. For the next page pass `next` as `after`.
+    """Events in ascending order. For the next page pass `next` as `after`, until it is null: with `kind` a page looks at 20,000
+    events at the most (with `tail` at the newest 5,000), so it may have few items or none.
 
     With `follow` the answer is `application/x-ndjson` and does not end; a blank line now and then says that it still lives.
     """
     feed = EventFeed(engine.observe, actor, frozenset(kind), campaign, delivery)
+    followers: Followers = request.app.state.followers
+    if follow:
+        followers.check()
     first = await feed.read(-1 if tail else after, limit)
     if not follow:
         return Response(first.model_dump_json(), media_type="application/json")
-    return StreamingResponse(feed.follow(first, 0 if tail else after), media_type="application/x-ndjson")
+    lines = followers.counted(feed.follow(first, 0 if tail else after))
+    return StreamingResponse(lines, media_type="application/x-ndjson")
+
+
+class Followers:
+    """Those who follow events: each asks the database four times a second, so there is a bound."""
+
+    def __init__(self, tolls: HttpTolls) -> None:
+        self._tolls = tolls
+        self.open = 0
+
+    def check(self) -> None:
+        """Raises ``BusyError`` when there are ``MAX_FOLLOWERS``."""
+        if self.open >= MAX_FOLLOWERS:
+            self._tolls.refused("followers")
+            raise BusyError(f"{MAX_FOLLOWERS} clients follow events already", retry_after_s=10)
+
+    async def counted(self, lines: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+        """The lines of one follower, who counts while it stays."""
+        self.open += 1
+        try:
+            async for line in lines:
+                yield line
+        finally:
+            self.open -= 1
+            await lines.aclose()
 
 
 class EventFeed:
@@ -118,7 +150,7 @@ class EventFeed:
             self._actor, after=after, limit=limit, kinds=self._kinds, campaign=self._campaign, delivery=self._delivery
         )
 
-    async def follow(self, page: EventPage, cursor: int) -> AsyncIterator[bytes]:
+    async def follow(self, page: EventPage, cursor: int) -> AsyncGenerator[bytes, None]:
         """Lines of NDJSON, ``page`` first; a blank line after ``FOLLOW_HEARTBEAT_S`` of silence. Ends when the client goes."""
         silent_s = 0.0
         yield b"\n"  # so that the client has the header fields at once
@@ -127,6 +159,7 @@ class EventFeed:
                 cursor = event.id
                 silent_s = 0.0
                 yield event.model_dump_json().encode() + b"\n"
+            cursor = max(cursor, int(page.next or 0))  # beyond what was looked at and is of no interest too
             if not page.items:
                 await asyncio.sleep(FOLLOW_POLL_S)
                 silent_s += FOLLOW_POLL_S
