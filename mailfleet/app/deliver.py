@@ -98,7 +98,6 @@ async def _work(
         ids=base.ids,
         rng=rng,
     )
-    delivery = base.settings.delivery
     descriptors = Descriptors(clock)
     connector = _connector(base, resolver, descriptors, rng)
     renderer = Renderer(base.catalog, base.box)
@@ -108,13 +107,14 @@ async def _work(
         base.catalog,
         settler,
         edges,
-        lambda provider: _limits(delivery, providers, provider),
+        lambda provider: _limits(base.settings.delivery, providers, provider),
         slot=slot,
         slots=slots,
         lease_id=lease_id,
         clock=clock,
         rng=rng,
     )
+    base.gauges.watch("held_deliveries", lambda: scheduler.held)
     locator = Locator(
         base.database,
         resolver,

@@ -40,7 +40,6 @@ UNFED = {
     "deliveries_total",
     "attempt_seconds",
     "delivery_age_seconds",
-    "held_deliveries",
     "smtp_connections",
     "smtp_connections_total",
     "lanes",
