@@ -55,7 +55,7 @@ class HttpConnections:
             log.warning(
                 "http.too_many_connections", reason=reason, waiting=len(self._waiting), answering=len(self._answering)
             )
-            self.tolls.refused("file_descriptors" if no_descriptors else "http_max_connections")
+            self.tolls.refused("descriptors" if no_descriptors else "http_max_connections")
             if not self._waiting:
                 return False
             next(iter(self._waiting)).cut()

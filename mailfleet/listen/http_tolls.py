@@ -9,7 +9,7 @@ BOUNDS = (
     "http_max_connections",
     "http_idle_timeout_s",
     "header_bytes",
-    "file_descriptors",
+    "descriptors",
     "followers",
 )
 

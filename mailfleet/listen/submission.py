@@ -139,12 +139,12 @@ class SubmissionListener:
                 not_logged_in=len(self._strangers),
                 peer=connection.peer_ip,
             )
-            bound = "file_descriptors" if no_descriptors else "max_connections"
+            bound = "descriptors" if no_descriptors else "max_connections"
             if not self._strangers:
                 return self.tolls.refused(bound, Reply.of(421, "4.7.0", "Too many connections; try again soon"))
             # Who says nothing must not keep out who has something to send
-            too_slow = self.tolls.refused(bound, Reply.of(421, "4.7.0", "Too many connections; log in sooner"))
-            next(iter(self._strangers)).abort(too_slow)
+            farewell = self.tolls.refused(bound, Reply.of(421, "4.7.0", "Too many connections; log in sooner"))
+            next(iter(self._strangers)).abort(farewell)
         self.tolls.connections.n += 1
         self._strangers[connection] = None
         self._connections.add(connection)
