@@ -83,8 +83,7 @@ async def _work(
     base: compose.Base, slot: int, slots: int, lease_id: int, lease_ms: int, journal: Journal, stop: asyncio.Event
 ) -> None:
     clock, scale, rng = base.clock, base.time_scale, compose.rng(slot)
-    retry, providers = base.settings.retry, load_providers()
-    resolver = compose.resolver(base.settings, clock)
+    retry, providers, resolver = base.settings.retry, load_providers(), compose.resolver(base.settings, clock)
     notices = Notices(base.catalog, hostname=base.hostname, retry=retry, time_scale=scale, clock=clock, ids=base.ids)
     counts = DeliveryCounts(base.gauges)
     settler = Settler(
@@ -101,23 +100,24 @@ async def _work(
         rng=rng,
         counts=counts,
     )
-    delivery = base.settings.delivery
     descriptors = Descriptors(clock)
     connector = _connector(base, resolver, descriptors, rng)
-    renderer = Renderer(base.catalog, base.box)
-    edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event(), Gate())
+    edges = LaneEdges(
+        connector, Renderer(base.catalog, base.box), settler, journal, clock, scale, asyncio.Event(), Gate()
+    )
     scheduler = Scheduler(
         base.database,
         base.catalog,
         settler,
         edges,
-        lambda provider: _limits(delivery, providers, provider),
+        lambda provider: _limits(base.settings.delivery, providers, provider),
         slot=slot,
         slots=slots,
         lease_id=lease_id,
         clock=clock,
         rng=rng,
     )
+    base.gauges.watch("held_deliveries", lambda: scheduler.held)
     locator = Locator(
         base.database,
         resolver,
@@ -130,19 +130,23 @@ async def _work(
         counts=counts,
     )
     scheduler.watched(base.gauges)
-    tasks = {
+    loops = {
         asyncio.create_task(settler.run(), name="settler"),
         asyncio.create_task(patiently("claiming", scheduler.run), name="scheduler"),
         asyncio.create_task(patiently("locating", locator.run), name="locator"),
         asyncio.create_task(_heartbeat(base.database, lease_id, lease_ms, clock), name="heartbeat"),
     }
-    await _until(stop, tasks)
+    await _until(stop, loops)
     await _stop(scheduler)
     await locator.stop()
-    for task in tasks:
+    await _ended(loops)
+
+
+async def _ended(loops: set[asyncio.Task[None]]) -> None:
+    for task in loops:
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*loops)
 
 
 async def _stop(scheduler: Scheduler) -> None:
