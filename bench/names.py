@@ -1,4 +1,4 @@
-"""A DNS server that knows every name, as a process of its own: ``python -m bench.names PORT``.
+"""A DNS server that knows every name, as a process of its own: ``python -m bench.names PORT [HOST]``.
 
 Every domain has one MX, ``mx.<domain>``, so every domain is a site of its own. Where its host stands depends on the kind of domain:
 ``check.test`` is where arriving messages are kept and verified, ``s<n>.test`` are slow sites, ``f<n>.test`` their fast twins,
@@ -51,7 +51,7 @@ def main() -> None:
     """Answer until killed."""
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_000_000)
-    server.bind(("127.0.0.1", int(sys.argv[1])))
+    server.bind((sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1", int(sys.argv[1])))
     while True:
         query, client = server.recvfrom(4096)
         server.sendto(answer(query), client)
