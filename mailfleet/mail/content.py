@@ -33,6 +33,7 @@ from mailfleet.mail.template_tree import Slot
 
 MAX_INLINED = 1_000_000  # characters of HTML; above it CSS stays as it is
 _WHITE = re.compile(r"[ \t\r\n]+")
+_STYLE = re.compile("<style[\\s>]", re.IGNORECASE)
 _CID = re.compile(r"""cid:([^"'\s)>]+)""")
 
 
@@ -294,6 +295,9 @@ def compile_content(source: ContentSource, *, boundary_seed: str) -> CompiledCon
 def _compile_html(html: str, templated: bool, *, with_text: bool) -> tuple[str, str | None, list[str]]:
     """The HTML with CSS inlined, the text made from it (or ``None``), and warnings. Raises ``InputError`` with the author's lines."""
     Template(html, where="html", html=True, body=True, templated=templated)
+    styled = _STYLE.search(html) is not None
+    if not styled and not with_text:
+        return html, None, []
     unfit = _unfit(html)
     hidden = hide_tags(tokenize(html, "html") if templated else [Token(Kind.TEXT, html)]) if not unfit else None
     if hidden is None or nesting(hidden.html) > MAX_NESTING:
@@ -301,8 +305,8 @@ def _compile_html(html: str, templated: bool, *, with_text: bool) -> tuple[str, 
         lost = "CSS is not inlined and no text part is made" if with_text else "CSS is not inlined"
         return html, None, [f"html: {lost}, because the HTML {unfit}"]
     warnings: list[str] = []
-    inlined = inline_css(hidden)
-    if inlined is None:
+    inlined = inline_css(hidden) if styled else None
+    if styled and inlined is None:
         warnings.append(
             "html: CSS is not inlined, because template tags and elements are not nested in each other; "
             "put whole elements into each branch of {% if %} and {% for %}"
