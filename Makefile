@@ -21,7 +21,9 @@ format: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(VENV)/dev.stamp peers
+bench: $(VENV)/dev.stamp
+	scripts/install-mail-peers
+	scripts/install-bench-peers
 	$(PYTHON) -m bench $(if $(ONLY),--only $(ONLY))
 
 # Real programs that the tests talk to, from Debian's packages.

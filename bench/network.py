@@ -1,76 +1,39 @@
-"""A private mail network on loopback for measuring: a DNS server that knows every name, and Postfix's smtp-sink."""
+"""A private mail network on loopback for measuring: names, a sink that counts, a sink whose mail is verified."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
-import subprocess
-import threading
-import time
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
-import dns.flags
-import dns.message
-import dns.rdatatype
-import dns.rrset
+from bench.names import CHECKING, COUNTING
+from bench.processes import free_port, running, work_folder
+from bench.sink import Sink, counting_sink, keeping_sink
 
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM, host: str = "127.0.0.1") -> int:
-    """A port nobody uses at the moment."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+DOMAINS = 50
 
 
-@contextlib.contextmanager
-def dns_server(address: str = "127.0.0.1") -> Iterator[int]:
-    """Every domain has one MX, ``mx.<domain>``, and every host the address given. Yields the UDP port."""
-    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    server.bind(("127.0.0.1", 0))
-    running = True
+@dataclass(frozen=True)
+class Network:
+    """What every system of a scenario delivers to."""
 
-    def answer() -> None:
-        while running:
-            try:
-                data, client = server.recvfrom(4096)
-            except OSError:
-                return
-            query = dns.message.from_wire(data)
-            reply = dns.message.make_response(query)
-            reply.flags |= dns.flags.AA | dns.flags.RA
-            question = query.question[0]
-            if question.rdtype == dns.rdatatype.MX:
-                reply.answer.append(dns.rrset.from_text(question.name, 3600, "IN", "MX", f"10 mx.{question.name}"))
-            elif question.rdtype == dns.rdatatype.A:
-                reply.answer.append(dns.rrset.from_text(question.name, 3600, "IN", "A", address))
-            server.sendto(reply.to_wire(), client)
-
-    thread = threading.Thread(target=answer, daemon=True)
-    thread.start()
-    try:
-        yield server.getsockname()[1]
-    finally:
-        running = False
-        server.close()
+    dns_port: int
+    port: int  # of every mail host
+    sink: Sink
+    kept: Path  # messages for verification, one a file
+    folder: Path
 
 
 @contextlib.contextmanager
-def smtp_sink() -> Iterator[int]:
-    """Postfix's smtp-sink, which takes and forgets everything. Yields the port."""
-    program = shutil.which("smtp-sink", path="/usr/sbin:/usr/bin:/sbin:/bin")
-    if program is None:
-        raise SystemExit("smtp-sink is missing: run scripts/install-mail-peers")
-    port = free_port()
-    process = subprocess.Popen(
-        [program, "-m", "4096", "-u", "nobody", f"127.0.0.1:{port}", "1024"], stderr=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
-                break
-            time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
+def network() -> Iterator[Network]:
+    """Start it."""
+    with work_folder("network") as folder, contextlib.ExitStack() as stack:
+        dns_port, port = free_port(socket.SOCK_DGRAM), free_port()
+        names = [sys.executable, "-m", "bench.names", str(dns_port)]
+        stack.enter_context(running(names, folder / "names.log"))
+        sink = stack.enter_context(counting_sink(COUNTING, port, folder))
+        kept = stack.enter_context(keeping_sink(CHECKING, port, folder))
+        yield Network(dns_port, port, sink, kept, folder)

@@ -16,6 +16,7 @@ from mailfleet.config.bounce_rules import load_rules
 from mailfleet.config.providers import load_providers
 from mailfleet.config.settings import Delivery
 from mailfleet.engine.connect import Connector
+from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
@@ -82,9 +83,9 @@ async def _work(
     base: compose.Base, slot: int, slots: int, lease_id: int, lease_ms: int, journal: Journal, stop: asyncio.Event
 ) -> None:
     clock, scale, rng = base.clock, base.time_scale, compose.rng(slot)
-    retry, providers = base.settings.retry, load_providers()
-    resolver = compose.resolver(base.settings, clock)
+    retry, providers, resolver = base.settings.retry, load_providers(), compose.resolver(base.settings, clock)
     notices = Notices(base.catalog, hostname=base.hostname, retry=retry, time_scale=scale, clock=clock, ids=base.ids)
+    counts = DeliveryCounts(base.gauges)
     settler = Settler(
         base.database,
         base.catalog,
@@ -97,24 +98,26 @@ async def _work(
         clock=clock,
         ids=base.ids,
         rng=rng,
+        counts=counts,
     )
-    delivery = base.settings.delivery
     descriptors = Descriptors(clock)
     connector = _connector(base, resolver, descriptors, rng)
-    renderer = Renderer(base.catalog, base.box)
-    edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event(), Gate())
+    edges = LaneEdges(
+        connector, Renderer(base.catalog, base.box), settler, journal, clock, scale, asyncio.Event(), Gate()
+    )
     scheduler = Scheduler(
         base.database,
         base.catalog,
         settler,
         edges,
-        lambda provider: _limits(delivery, providers, provider),
+        lambda provider: _limits(base.settings.delivery, providers, provider),
         slot=slot,
         slots=slots,
         lease_id=lease_id,
         clock=clock,
         rng=rng,
     )
+    base.gauges.watch("held_deliveries", lambda: scheduler.held)
     locator = Locator(
         base.database,
         resolver,
@@ -124,20 +127,26 @@ async def _work(
         clock=clock,
         time_scale=scale,
         descriptors=descriptors,
+        counts=counts,
     )
-    tasks = {
+    scheduler.watched(base.gauges)
+    loops = {
         asyncio.create_task(settler.run(), name="settler"),
         asyncio.create_task(patiently("claiming", scheduler.run), name="scheduler"),
         asyncio.create_task(patiently("locating", locator.run), name="locator"),
         asyncio.create_task(_heartbeat(base.database, lease_id, lease_ms, clock), name="heartbeat"),
     }
-    await _until(stop, tasks)
+    await _until(stop, loops)
     await _stop(scheduler)
     await locator.stop()
-    for task in tasks:
+    await _ended(loops)
+
+
+async def _ended(loops: set[asyncio.Task[None]]) -> None:
+    for task in loops:
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*loops)
 
 
 async def _stop(scheduler: Scheduler) -> None:

@@ -54,7 +54,7 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
     listening = await _bind(settings.server.http_listen)
     config = uvicorn.Config(
         app,
-        http=HttpConnections(settings.server, base.clock).protocol,  # type: ignore[arg-type]  # it is only called
+        http=HttpConnections(settings.server, base.clock, base.gauges).protocol,  # type: ignore[arg-type]  # it is only called
         ws="none",
         log_config=None,
         access_log=False,

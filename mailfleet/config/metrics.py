@@ -53,6 +53,7 @@ CATALOGUE: dict[str, Metric] = {
     ),
     "http_buffered_bytes": Metric("gauge", "Bytes of HTTP bodies held in memory."),
     "event_followers": Metric("gauge", "Clients that follow events."),
+    "http_connections": Metric("gauge", "Open HTTP connections."),
     "http_requests_open": Metric("gauge", "HTTP requests that are being answered, followers of events included."),
     "submission_connections": Metric("gauge", "Open connections of submission."),
     "submission_connections_total": Metric("counter", "Connections that submission let in."),

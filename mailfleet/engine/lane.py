@@ -106,6 +106,11 @@ class Lane:
         return self._follows and self._pace_s is not None and self._pace_s < SLOW_S
 
     @property
+    def cooling(self) -> bool:
+        """It rests because nobody answered."""
+        return self.edges.clock.monotonic_s() < self._cooldown_until_s
+
+    @property
     def open_connections(self) -> int:
         """Lines that have a connection or are about to have one, those included that only close it."""
         return len(self._lines)
@@ -118,7 +123,7 @@ class Lane:
 
     def room(self, priority: int) -> int:
         """How many deliveries of this priority it would take now. The urgent have room of their own beside bulk."""
-        if self._stopping or self.edges.clock.monotonic_s() < self._cooldown_until_s:
+        if self._stopping or self.cooling:
             return 0
         ahead = sum(1 for one in self._heap if one.priority <= priority) if self._heap else 0
         return max(0, self.target - ahead)
@@ -219,10 +224,13 @@ class Lane:
     def connected(self) -> None:
         """Somebody is there."""
         self._failures = 0
+        self.edges.settler.counts.connected(self.site.provider, "open")
 
     async def not_connected(self, item: Item, outcome: Outcome, transcript: str, started_s: float) -> None:
         """No mail host of the site would talk to us."""
         others = self._active - 1
+        said = "failed" if outcome.reply is None else "refused"
+        self.edges.settler.counts.connected(self.site.provider, said)
         refused = outcome.reply is not None and outcome.reply.transient and outcome.phase is Phase.GREETING
         if refused and others:
             # "Too many connections" is about our manners, not about this delivery: fewer connections, same delivery.

@@ -231,3 +231,7 @@ class Line:
             )
         )
         lane.judged(good=action is Action.DELIVER, seconds=seconds)
+        if action is Action.DELIVER:
+            item = flight.item
+            age_s = (lane.edges.clock.now_ms() - item.claimed.accepted_ms) / 1000
+            lane.edges.settler.counts.delivered(item.priority, age_s)

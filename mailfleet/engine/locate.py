@@ -11,6 +11,7 @@ import structlog
 
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
+from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.net.resolver import MailHosts, Resolver
 from mailfleet.store import sites
@@ -40,9 +41,10 @@ class Locator:
         clock: Clock,
         time_scale: float,
         descriptors: Descriptors,
+        counts: DeliveryCounts,
     ) -> None:
         self._database, self._resolver, self._provider_of = database, resolver, provider_of
-        self._descriptors = descriptors
+        self._descriptors, self._counts = descriptors, counts
         self._slot, self._slots, self._clock, self._time_scale = slot, slots, clock, time_scale
         self._free = asyncio.Semaphore(PARALLEL)
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -89,6 +91,7 @@ class Locator:
                     return
                 async with self._descriptors.one():
                     found = await self._resolver.mail_hosts(domain.name)
+                self._counts.looked_up("failed" if found.kind == "temporary" else "found" if found.hosts else "absent")
                 await self._store(domain, found)
             except BusyError as error:
                 log.error("locating waits", domain=domain.name, reason=error.reason)

@@ -24,10 +24,10 @@ from mailfleet.store.deliveries import DeliveryRow
 
 MAX_STORIES = 20
 MAX_STORY_EVENTS = 500
-HEALTH_FRESH_S = 1.0
 MAX_EVENTS_LOOKED_AT, MAX_TAIL_LOOKED_AT = 20_000, 5_000
 MAX_DELIVERIES_LOOKED_AT = 10_000
 _STEP = 1000
+HEALTH_FRESH_S = 1.0
 
 
 class Observer:

@@ -11,6 +11,7 @@ import structlog
 
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
+from mailfleet.base.gauges import Gauges
 from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.lane import Lane, LaneEdges, LaneLimits
 from mailfleet.engine.orders import Order, Waiting
@@ -60,6 +61,15 @@ class Scheduler:
     def held(self) -> int:
         """Claimed deliveries that wait in memory."""
         return sum(lane.held for lane in self._lanes.values())
+
+    def watched(self, gauges: Gauges) -> None:
+        """Show what is in memory."""
+        lanes = self._lanes
+        gauges.watch("held_deliveries", lambda: self.held)
+        gauges.watch("lanes", lambda: len(lanes))
+        gauges.watch("lanes_cooling", lambda: sum(lane.cooling for lane in lanes.values()))
+        gauges.watch("smtp_connections", lambda: sum(lane.open_connections for lane in lanes.values()))
+        gauges.watch("settlements_waiting", lambda: self._settler.waiting)
 
     async def run(self) -> None:
         """Scan and claim, for ever: every tick, at once when somebody woke us, and when a lane runs low."""

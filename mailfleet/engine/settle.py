@@ -14,6 +14,7 @@ from mailfleet.base.errors import BusyError
 from mailfleet.base.ids import IdGenerator, public
 from mailfleet.config.settings import Retry
 from mailfleet.engine.catalog import Catalog, FlowView
+from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.envelope import Envelope
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.notices import Notice, Notices
@@ -72,10 +73,12 @@ class Settler:
         clock: Clock,
         ids: IdGenerator,
         rng: random.Random,
+        counts: DeliveryCounts,
     ) -> None:
         self._database, self._catalog, self._classifier = database, catalog, classifier
         self._notices, self._journal, self._lease_id = notices, journal, lease_id
         self._retry, self._time_scale, self._clock, self._ids, self._rng = retry, time_scale, clock, ids, rng
+        self.counts = counts
         self._pending: list[Settled] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -91,8 +94,11 @@ class Settler:
         claimed = attempt.claimed
         attempts = claimed.attempts + 1
         verdict = self.judge(attempt, attempts=attempts)
+        if attempt.seconds:
+            self.counts.attempted(attempt.provider, attempt.seconds)
         if verdict.action is Action.DELIVER and claimed.envelope is None:  # by far the most, and nothing else is owed
-            self.put(Settled(self._settlement(attempt, verdict, DeliveryState.DELIVERED, attempts, None)))
+            settled = Settled(self._settlement(attempt, verdict, DeliveryState.DELIVERED, attempts, None))
+            self.put(settled, attempt.provider)
             return verdict
         flow = await self._catalog.flow(claimed.flow_id)
         decision = self._decide(attempt, verdict, attempts, flow)
@@ -105,11 +111,17 @@ class Settler:
             # A notification that cannot be made must not cost the outcome: a 250 lost is a message sent twice.
             log.exception("the notification cannot be made", delivery=claimed.id)
             notice = envelope = None
-        self.put(Settled(settlement, suppression, notice, envelope))
+        self.put(Settled(settlement, suppression, notice, envelope), attempt.provider)
         return verdict
 
-    def put(self, settled: Settled) -> None:
+    @property
+    def waiting(self) -> int:
+        """Outcomes that are not in the database yet."""
+        return len(self._pending)
+
+    def put(self, settled: Settled, provider: str = "") -> None:
         """Queue a settlement that is decided already."""
+        self.counts.settled(settled.settlement.state, provider)
         self._pending.append(settled)
         self._idle.clear()
         self._wake.set()
@@ -135,6 +147,7 @@ class Settler:
                 await self._database.write(lambda tx: self._write(tx, batch))
                 break
             except BusyError as error:  # full disk: the outcomes stay here and in the journal until there is room
+                self.counts.retries.n += 1
                 log.error("settling waits", reason=error.reason, deliveries=len(batch))
                 await self._clock.sleep(1)
         self._journal.settled([one.settlement.claimed.id for one in batch])

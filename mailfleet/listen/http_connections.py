@@ -13,12 +13,16 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mailfleet.base.clock import Clock
+from mailfleet.base.gauges import Gauges
 from mailfleet.config.settings import Server
 from mailfleet.listen.descriptors import run_out
+from mailfleet.listen.http_tolls import HttpTolls
 
 log = structlog.get_logger()
 
 SWEEP_S = 1.0
+MAX_HEADER_BYTES = 65_536  # of one request, about; the parser has no bound of its own
+_TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _FULL = orjson.dumps(
     {"type": "/v1/docs#problem-not-ready", "title": "Not ready", "status": 503, "detail": "every connection is in use"}
 )
@@ -32,8 +36,9 @@ class HttpConnections:
     """All connections of one server. One that waits (for a request, or for the rest of its header) may be closed to make room
     for a new one, the longest waiting first; one whose request is being answered is never."""
 
-    def __init__(self, settings: Server, clock: Clock) -> None:
-        self._settings, self._clock = settings, clock
+    def __init__(self, settings: Server, clock: Clock, gauges: Gauges) -> None:
+        self._settings, self._clock, self.tolls = settings, clock, HttpTolls(gauges)
+        gauges.watch("http_connections", lambda: len(self._waiting) + len(self._answering))
         self._waiting: dict[HttpConnection, float] = {}  # since when; longest waiting first
         self._answering: set[HttpConnection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -50,6 +55,7 @@ class HttpConnections:
             log.warning(
                 "http.too_many_connections", reason=reason, waiting=len(self._waiting), answering=len(self._answering)
             )
+            self.tolls.refused("descriptors" if no_descriptors else "http_max_connections")
             if not self._waiting:
                 return False
             next(iter(self._waiting)).cut()
@@ -85,6 +91,7 @@ class HttpConnections:
         silent = [one for one, since_s in self._waiting.items() if since_s <= before_s]
         silent += [one for one in self._answering if one.owes_body and one.data_at_s <= before_s]
         for connection in silent:
+            self.tolls.refused("http_idle_timeout_s")
             connection.cut()
         more = self._waiting or self._answering
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep) if more else None
@@ -97,6 +104,7 @@ class HttpConnection(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._hub = hub
         self._refused = False
+        self._header_bytes: int | None = None  # of a request whose header is arriving
         self.data_at_s = 0.0
 
     @property
@@ -126,14 +134,29 @@ class HttpConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
-        if not self._refused:
-            self._hub.heard(self)
-            super().data_received(data)
+        if self._refused:
+            return
+        self._hub.heard(self)
+        super().data_received(data)
+        if self._header_bytes is None:
+            return
+        self._header_bytes += len(data)  # the header is not complete yet
+        if self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+            self._hub.tolls.refused("header_bytes")
+            self._refused = True
+            self.transport.write(_TOO_LONG)
+            self.transport.close()
 
     # What the parser and the answer call
 
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self._header_bytes = 0
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         """The header of a request is complete."""
+        self._header_bytes = None
         self._hub.answers(self)
         super().on_headers_complete()
 

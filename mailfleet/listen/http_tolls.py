@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from mailfleet.base.gauges import Gauges
 
-BOUNDS = ("http_max_buffered_mb", "followers")
+BOUNDS = (
+    "http_max_buffered_mb",
+    "http_max_connections",
+    "http_idle_timeout_s",
+    "header_bytes",
+    "descriptors",
+    "followers",
+)
 
 
 class HttpTolls:

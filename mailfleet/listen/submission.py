@@ -139,15 +139,14 @@ class SubmissionListener:
                 not_logged_in=len(self._strangers),
                 peer=connection.peer_ip,
             )
+            bound = "descriptors" if no_descriptors else "max_connections"
             if not self._strangers:
-                return self.tolls.refused(
-                    "max_connections", Reply.of(421, "4.7.0", "Too many connections; try again soon")
-                )
+                return self.tolls.refused(bound, Reply.of(421, "4.7.0", "Too many connections; try again soon"))
             # Who says nothing must not keep out who has something to send
-            words = Reply.of(421, "4.7.0", "Too many connections; log in sooner")
-            next(iter(self._strangers)).abort(self.tolls.refused("max_connections", words))
-        self._strangers[connection] = None
+            farewell = self.tolls.refused(bound, Reply.of(421, "4.7.0", "Too many connections; log in sooner"))
+            next(iter(self._strangers)).abort(farewell)
         self.tolls.connections.n += 1
+        self._strangers[connection] = None
         self._connections.add(connection)
         self._per_ip[connection.peer_ip] += 1
         return None

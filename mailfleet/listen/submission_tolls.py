@@ -8,6 +8,7 @@ from mailfleet.smtp.reply import Reply
 REASONS = (
     "max_connections",
     "max_connections_per_ip",
+    "descriptors",
     "max_buffered_mb",
     "idle_timeout_s",
     "message_timeout_s",

@@ -14,15 +14,18 @@ from typing import Any
 import orjson
 
 from mailfleet.base import ids
+from mailfleet.base.gauges import Gauges
 from mailfleet.base.ids import IdGenerator, TenantId
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.config.bounce_rules import load_rules
+from mailfleet.config.metrics import CATALOGUE
 from mailfleet.config.settings import Retry
 from mailfleet.engine.accept import Acceptor, Screen
 from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.campaigns import Campaigns
 from mailfleet.engine.catalog import Catalog, key_label
 from mailfleet.engine.connect import Connector
+from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
@@ -253,6 +256,7 @@ class Works:
             clock=clock,
             ids=plant.ids,
             rng=rng,
+            counts=DeliveryCounts(Gauges(CATALOGUE)),
         )
         self.resolver = Resolver(["127.0.0.1:9"], 0.2, clock)
         options = ClientOptions(HOST, TIMEOUTS, tls="none", loopback_only=True)
@@ -282,6 +286,7 @@ class Works:
             clock=clock,
             time_scale=1,
             descriptors=descriptors,
+            counts=self.settler.counts,
         )
         return self
 

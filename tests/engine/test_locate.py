@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from mailfleet.base.gauges import Gauges
+from mailfleet.config.metrics import CATALOGUE
+from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.locate import AGAIN_AFTER_FAILURE_S, Locator, site_key
 from mailfleet.net.resolver import MailHosts, MxHost, Resolver
@@ -50,6 +53,7 @@ def locator(plant: Plant, zone: ZoneServer, *, slot: int = 0, slots: int = 1, pa
         clock=plant.clock,
         time_scale=1,
         descriptors=Descriptors(plant.clock),
+        counts=DeliveryCounts(Gauges(CATALOGUE)),
     )
 
 

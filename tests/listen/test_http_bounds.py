@@ -9,12 +9,17 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 
+from mailfleet.base.clock import SystemClock
 from mailfleet.base.errors import ConfigError
+from mailfleet.base.gauges import Gauges
+from mailfleet.config.metrics import CATALOGUE
 from mailfleet.config.settings import Server, Settings, Submission
 from mailfleet.listen.api.observe import MAX_FOLLOWERS
 from mailfleet.listen.http import create_app
+from mailfleet.listen.http_connections import HttpConnections
 from tests.listen.submission_peer import until
 
 Serve = Callable[[FastAPI], Awaitable[int]]
@@ -101,3 +106,49 @@ async def test_long_rows_are_handed_on_sooner(app: FastAPI, engine: Any, serve: 
     chunks = engine.uploads[-1].chunks
     assert sum(chunks) == 300
     assert max(chunks) * len(cell) < 6 * 1024 * 1024
+
+
+@pytest.fixture
+async def careful() -> AsyncIterator[Callable[[FastAPI, Gauges], Awaitable[int]]]:
+    """Serve an app behind the connections of production."""
+    running: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+
+    async def start(app: FastAPI, gauges: Gauges) -> int:
+        hub = HttpConnections(Server(), SystemClock(), gauges)
+        protocol: Any = hub.protocol  # it is only called
+        config = uvicorn.Config(app, "127.0.0.1", 0, http=protocol, log_config=None, lifespan="off", ws="none")
+        server = uvicorn.Server(config)
+        running.append((server, asyncio.create_task(server._serve())))
+        await until(lambda: server.started)
+        port: int = server.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    yield start
+    for server, task in running:
+        server.should_exit = True
+        await task
+
+
+async def test_a_header_without_end_has_an_end(app: FastAPI, careful: Any) -> None:
+    gauges = Gauges(CATALOGUE)
+    port = await careful(app, gauges)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n")
+    with contextlib.suppress(ConnectionError):
+        for number in range(10_000):
+            writer.write(b"X-%d: %s\r\n" % (number, b"y" * 1000))
+            await writer.drain()
+    assert {
+        (one.labels, one.value) for one in gauges.snapshot() if one.name == "http_refusals_total" and one.value
+    } == {(("header_bytes",), 1)}
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        assert (await reader.read()).startswith((b"HTTP/1.1 431", b""))
+
+
+async def test_requests_on_one_connection_each_have_their_header_and_body(app: FastAPI, careful: Any) -> None:
+    headers = {"Authorization": "Bearer all", "Content-Type": "message/rfc822", "X-Long": "x" * 30_000}
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{await careful(app, Gauges(CATALOGUE))}") as client:
+        for _ in range(4):
+            assert (await client.get("/health/live", headers=headers)).status_code == 200
+            assert (await client.post("/v1/messages", content=RAW[:190_000], headers=headers)).status_code == 202

@@ -28,7 +28,7 @@ PLAIN_WORDS = re.compile(r"\b(robust|comprehensive|enterprise)", re.IGNORECASE)
 LATER = re.compile(r"\b(TODO|FIXME)\b")  # what is not done is not there
 TIDY = {"tests/tidy/test_tidy.py"}  # says the words that it looks for
 # Named by nothing but their tests. This list only gets shorter.
-UNUSED = {"PREFIX", "SILENT_MOVES", "domain_to_unicode", "set_shares", "reset_shares"}
+UNUSED = {"PREFIX", "SILENT_MOVES", "domain_to_unicode"}
 
 
 @cache
