@@ -100,11 +100,9 @@ async def _work(
         rng=rng,
         counts=counts,
     )
-    descriptors = Descriptors(clock)
+    descriptors, renderer = Descriptors(clock), Renderer(base.catalog, base.box)
     connector = _connector(base, resolver, descriptors, rng)
-    edges = LaneEdges(
-        connector, Renderer(base.catalog, base.box), settler, journal, clock, scale, asyncio.Event(), Gate()
-    )
+    edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event(), Gate())
     scheduler = Scheduler(
         base.database,
         base.catalog,

@@ -76,8 +76,7 @@ class SubmissionConnection(asyncio.Protocol):
         refusal = self._hub.enter(self)
         if refusal:
             self._finished = True
-            self._transport.write(refusal.encode())
-            self._hub.tolls.said(refusal.encode())
+            self._write(refusal.encode())
             self._transport.close()
         else:
             self._begin("")
@@ -138,7 +137,7 @@ class SubmissionConnection(asyncio.Protocol):
         """Close now; ``reply`` is said if it can be sent without waiting."""
         if self._transport and reply and self._session and not self._finished:
             self._session.close(reply)
-            self._transport.write(self._session.bytes_to_send())
+            self._write(self._session.bytes_to_send())
             self._transport.close()
         elif self._transport:
             self._transport.abort()
@@ -198,10 +197,7 @@ class SubmissionConnection(asyncio.Protocol):
     def _flush(self, session: ServerSession) -> None:
         """Send, and keep the books: bytes held, progress, the start of a message."""
         hub = self._hub
-        output = session.bytes_to_send()
-        if output and self._transport:
-            self._transport.write(output)
-            hub.tolls.said(output)
+        self._write(session.bytes_to_send())
         self._count(session.buffered_bytes)
         if session.receiving_message and hub.buffered_bytes > hub.settings.max_buffered_mb * 1_048_576:
             session.refuse_message(hub.tolls.refused("max_buffered_mb", _BUSY))
@@ -216,6 +212,11 @@ class SubmissionConnection(asyncio.Protocol):
             self._finish(session)
         elif self._half_closed and self._task is None and not session.stalled and self._transport:
             self._transport.close()
+
+    def _write(self, output: bytes) -> None:
+        if output and self._transport:
+            self._transport.write(output)
+            self._hub.tolls.said(output)
 
     def _count(self, held_bytes: int) -> None:
         self._hub.buffered_bytes += held_bytes - self._counted_bytes
@@ -321,9 +322,8 @@ class SubmissionConnection(asyncio.Protocol):
         assert hub.ssl_context
         if self._transport is None:
             return  # the client left in between
-        self._handshaking = (
-            True  # start_tls takes the socket over before it first waits: no clear text arrives from here on
-        )
+        # start_tls takes the socket over before it first waits: no clear text arrives from here on
+        self._handshaking = True
         try:
             transport = await asyncio.get_running_loop().start_tls(
                 self._transport,

@@ -21,7 +21,7 @@ HOUR_S = 3600
 RECIPIENTS = 160
 PATIENT = {"expire_after_s": 365 * 86400}  # or the jump alone would end what waits: time_scale divides it
 SETTINGS: dict[str, dict[str, Any]] = {
-    "delivery": {"time_scale": 600, "lease_s": 5},
+    "delivery": {"time_scale": 600, "lease_s": 20},
     "retry": {"bulk": PATIENT, "transactional": PATIENT},
 }
 

@@ -22,7 +22,7 @@ import pytest
 
 from mailfleet.engine.journal import replay
 from mailfleet.sandbox import journal
-from tests.behaviours.server import Server, wait_until
+from tests.behaviours.server import Server, Settings, wait_until
 
 SEED = int(os.environ.get("KILL_SEED", "7"))
 KILLS = {"front": 4, "deliver-0": 4, "deliver-1": 4, "jobs": 3, "supervisor": 2}
@@ -33,7 +33,11 @@ DOMAINS = ("gmail.com", "outlook.com", "one.example", "two.example", "three.exam
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     # Few connections, so that the campaign is still under way when the last kill comes
-    settings = {"delivery": {"connections_per_site": 2}, "sandbox": {"time_scale": 2880}}
+    settings: Settings = {
+        "delivery": {"connections_per_site": 2},
+        "sandbox": {"time_scale": 2880},
+        "retry": {"bulk": {"expire_after_s": 30 * 86400}},  # nothing expires, however slow the machine is
+    }
     with Server(tmp_path_factory.mktemp("killed"), settings) as started:
         yield started
 
