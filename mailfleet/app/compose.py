@@ -67,7 +67,7 @@ def base(settings: Settings, folder: DataFolder, role: str, slot: int = 0) -> Ba
         database,
         box,
         IdGenerator(WORKER[role] + slot),
-        Catalog(database, box, clock),
+        Catalog(database, box, clock, patient=role == "deliver"),
         hostname_of(settings),
         name,
         metering.gauges_of(folder.run, name),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
+import structlog
+
 from mailfleet.base.clock import Clock
+from mailfleet.base.errors import BusyError
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.mail.content import CompiledContent
 from mailfleet.mail.dkim import Signer, SigningKey
@@ -22,6 +26,9 @@ MAX_CONTENT_BYTES = 64_000_000
 KEYS_FRESH_S = 15  # a new or removed key is noticed this soon
 FLOWS_FRESH_S = 0.25  # a paused or resumed campaign is noticed this soon
 MAX_OPEN_KEYS = 10_000
+SMALL_CONTENT_BYTES, MAX_PRELOADED = 64_000, 200
+AGAIN_AFTER_S = 1.0
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +92,14 @@ class Fresh(Generic[K, V]):
 
 
 class Catalog:
-    """The caches of one process."""
+    """The caches of one process.
 
-    def __init__(self, database: Database, box: SecretBox, clock: Clock) -> None:
-        self._database, self._box = database, box
+    ``patient``: a database that cannot be read just now is waited for. An entrance says 451 instead, but an attempt at a delivery
+    must not end by it.
+    """
+
+    def __init__(self, database: Database, box: SecretBox, clock: Clock, *, patient: bool = False) -> None:
+        self._database, self._box, self._clock, self._patient = database, box, clock, patient
         self._contents: OrderedDict[int, LoadedContent] = OrderedDict()
         self._content_bytes = 0
         # Only shares loads that are under way: what is kept is bounded by bytes, above.
@@ -107,9 +118,20 @@ class Catalog:
             return found
         return await self._loads.get(content_id)
 
+    async def preload(self, content_ids: Iterable[int]) -> None:
+        """Load contents of single messages that are about to be used, in one look-up; large ones come when they are needed."""
+        missing = sorted(set(content_ids) - self._contents.keys())
+        for start in range(0, len(missing), MAX_PRELOADED):
+            part = missing[start : start + MAX_PRELOADED]
+            for stored in await self._read(partial(contents.small, content_ids=part, max_bytes=SMALL_CONTENT_BYTES)):
+                self._keep(stored)
+
     async def _load_content(self, content_id: int) -> LoadedContent:
-        stored = await self._database.read(lambda tx: contents.get(tx, content_id))
+        stored = await self._read(lambda tx: contents.get(tx, content_id))
         assert stored is not None, f"content {content_id} of a delivery is gone"
+        return self._keep(stored)
+
+    def _keep(self, stored: contents.Content) -> LoadedContent:
         loaded = LoadedContent(
             stored.id,
             stored.info,
@@ -117,7 +139,7 @@ class Catalog:
             stored.body if stored.kind == "raw" else None,
             len(stored.body),
         )
-        self._contents[content_id] = loaded
+        self._contents[stored.id] = loaded
         self._content_bytes += loaded.size
         while self._content_bytes > MAX_CONTENT_BYTES and len(self._contents) > 1:
             self._content_bytes -= self._contents.popitem(last=False)[1].size
@@ -137,7 +159,7 @@ class Catalog:
 
     async def site(self, site_id: int) -> sites.Site | None:
         """A site, as it is now."""
-        return await self._database.read(lambda tx: sites.site(tx, site_id))
+        return await self._read(lambda tx: sites.site(tx, site_id))
 
     async def _load_identity(self, name: str) -> Identity | None:
         def find(tx: Tx) -> tuple[sending.SendingDomain, list[sending.DkimKey]] | None:
@@ -148,7 +170,7 @@ class Catalog:
                     return domain, sending.keys(tx, domain.id)
             return None
 
-        found = await self._database.read(find)
+        found = await self._read(find)
         if found is None:
             return None
         domain, keys = found
@@ -175,7 +197,17 @@ class Catalog:
             stream = tenants.stream_by_id(tx, flow.stream_id)
             return FlowView(flow, stream.name, stream.kind)
 
-        return await self._database.read(find)
+        return await self._read(find)
+
+    async def _read(self, work: Callable[[Tx], V]) -> V:
+        while True:
+            try:
+                return await self._database.read(work)
+            except BusyError as error:
+                if not self._patient:
+                    raise
+                log.error("looking up waits", reason=error.reason)
+            await self._clock.sleep(AGAIN_AFTER_S)
 
 
 def key_label(domain: str, selector: str) -> str:

@@ -142,10 +142,13 @@ class Line:
             failed = Outcome(Phase.MESSAGE, failure=Failure.RENDER, detail=str(error))
             await lane.settle(Attempt(claimed, failed, lane.site.provider))
             return
+        if self._sent and not (connection.usable or connection.can_follow):  # it ended while this was rendered
+            lane.put_back(item)
+            return
         flight = _Flight(item, started_s, self._sent == 0, bool(self.flights), edges.journal)
+        flight.result = connection.submit(transaction, flight.accepted, flight.on_wire)
         self.flights.append(flight)
         self._sent += 1
-        flight.result = connection.submit(transaction, flight.accepted, flight.on_wire)
 
     async def _connected(self, item: Item, started_s: float) -> SmtpConnection | None:
         """The connection to use, a new one where the old one is used up; None when there is none to be had: that is dealt with."""

@@ -147,6 +147,9 @@ class Scheduler:
             return False
         for one in dead:
             self._settler.put(one)
+        single = [one.content_id for order in made[:count] for one in order.claimed if not one.campaign_id]
+        if single:
+            await self._catalog.preload(single)
         for order in made[:count]:
             if order.emptied:
                 self._waiting.emptied(order.backlog)

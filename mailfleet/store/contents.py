@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import orjson
@@ -50,6 +51,15 @@ def get(tx: Tx, content_id: int) -> Content | None:
     if row is None:
         return None
     return Content(row[0], row[1], row[2], row[3], ContentInfo(**orjson.loads(row[4])))
+
+
+def small(tx: Tx, content_ids: Sequence[int], *, max_bytes: int) -> list[Content]:
+    """Those of the contents whose body has at most ``max_bytes``."""
+    rows = tx.rows(
+        "SELECT id, tenant_id, kind, body, info FROM content WHERE id = ANY (?) AND length(body) <= ?",
+        (list(content_ids), max_bytes),
+    )
+    return [Content(row[0], row[1], row[2], row[3], ContentInfo(**orjson.loads(row[4]))) for row in rows]
 
 
 def info(tx: Tx, content_id: int) -> ContentInfo | None:

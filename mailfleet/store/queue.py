@@ -179,6 +179,7 @@ def settle(tx: Tx, settlements: Sequence[Settlement], *, lease_id: int, now_ms: 
         if row.id not in held:
             lost.append(one)
             continue
+        held.discard(row.id)  # settled twice in one batch, the second comes too late
         events.append(
             EventRow(now_ms, row.tenant_id, move(DeliveryState.LEASED, one.state), row.campaign_id, row.id, one.event)
         )

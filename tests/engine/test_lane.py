@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from mailfleet.base.errors import BusyError
 from mailfleet.engine.journal import replay
 from mailfleet.engine.lane import FIRST_COOLDOWN_S, Lane
 from mailfleet.engine.recover import recover_lease
 from mailfleet.engine.requests import RecipientRow
+from mailfleet.store.database import Tx
 from mailfleet.store.queue import Claimed
 from tests.engine.plant import LIMITS, LITERAL, Plant, Works, running, until
 from tests.net.scripted_peer import Conversation, scripted
@@ -335,6 +337,57 @@ async def test_an_attempt_that_crashes_before_is_deferred_and_leaves_no_connecti
     assert sorted((await plant.states()).values()) == ["delivered", "delivered", "queued"]
     kind, data = (await plant.events(addresses(1)[0]))[-1]
     assert (kind, data["failure"], data["fault"]) == ("deferred", "internal", "us")
+
+
+async def test_a_connection_that_ends_while_a_copy_is_rendered_costs_no_attempt(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host()
+    prepare = plant.renderer.prepare
+    ended: list[int] = []
+
+    async def end_it(claimed: Claimed) -> object:
+        (line,) = lane._lines.values()
+        if line.flights and not ended:
+            ended.append(claimed.id)
+            assert line._connection is not None
+            assert line._connection._transport is not None
+            line._connection._transport.close()  # as when the remote has hung up and the loop does not know it yet
+        return await prepare(claimed)
+
+    monkeypatch.setattr(plant.renderer, "prepare", end_it)
+    async with scripted(host) as server, running(Works(plant, server.port, replace(LIMITS, connections=1))) as works:
+        lane, held = await loaded(works, 6)
+        lane.offer(10, held)
+        await over(lane, works)
+        lane.stop()
+        await lane.drained()
+    assert ended
+    assert "internal" not in str(await plant.events())
+    assert set((await plant.states()).values()) <= {"delivered", "queued"}
+    await plant.database.read(check_laws)
+
+
+async def test_a_database_that_cannot_be_read_for_a_moment_is_waited_for(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(answer=lambda verb, connection, sent: "451 4.3.0 later" if verb == "RCPT" else None)
+    read, failures = plant.database.read, [BusyError("disk I/O error")] * 4
+
+    async def fails(work: Callable[[Tx], object]) -> object:
+        if failures:
+            raise failures.pop()
+        return await read(work)
+
+    monkeypatch.setattr(plant.catalog, "_patient", True)
+    async with scripted(host) as server, running(Works(plant, server.port)) as works:
+        lane, held = await loaded(works, 2)
+        monkeypatch.setattr(plant.database, "read", fails)
+        lane.offer(10, held)
+        await over(lane, works)
+    assert not failures
+    assert [kind for kind in await plant.kinds() if kind == "deferred"] == ["deferred"] * 2
+    assert set((await plant.states()).values()) == {"queued"}
 
 
 async def test_a_copy_that_cannot_be_made_costs_only_itself(plant: Plant) -> None:

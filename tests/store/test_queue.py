@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from mailfleet.policy.lifecycle import DeliveryState, FlowState
-from mailfleet.store import campaigns, queue, tenants
+from mailfleet.store import campaigns, queue, tally, tenants
 from mailfleet.store.database import Tx
 from mailfleet.store.queue import Backlog
 from mailfleet.store.sqlite import SqliteTx
@@ -177,6 +177,16 @@ def test_an_end_is_told_once(tx: Tx, state: S, kind: str) -> None:
     lost = queue.settle(tx, [settlement(one, S.BOUNCED)], lease_id=1, now_ms=NOW_MS)
     assert [gone.claimed.id for gone in lost] == [1]
     assert kinds(tx, 1) == ["accepted", kind]
+
+
+def test_an_end_that_is_settled_twice_in_one_batch_counts_once(tx: Tx) -> None:
+    campaign = running_campaign(tx, 5, 55, [1])
+    insert(tx, 1, campaign_id=5, flow_id=55)
+    (one,) = claim(tx, backlog=HERE._replace(flow_id=55))
+    twice = [settlement(one, S.QUEUED), settlement(one, S.QUEUED)]
+    assert [gone.claimed.id for gone in queue.settle(tx, twice, lease_id=1, now_ms=NOW_MS)] == [1]
+    assert kinds(tx, 1) == ["accepted", "deferred"]
+    assert {state: n for state, n in tally.of(tx, campaign.id).items() if n} == {S.QUEUED: 1, tally.DEFERRED: 1}
 
 
 def test_what_was_not_tried_goes_back_as_it_was(tx: Tx) -> None:
