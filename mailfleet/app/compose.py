@@ -23,6 +23,7 @@ from mailfleet.engine.submission import SubmissionDesk
 from mailfleet.net.resolver import Resolver
 from mailfleet.sandbox.published import publish
 from mailfleet.store.database import Database, open_database
+from mailfleet.store.patience import PatientReads
 
 SANDBOX_HOSTNAME = "mail.shop.example"
 WORKER = {"bootstrap": 1, "front": 2, "jobs": 3, "sandbox": 4, "deliver": 16}  # id generators of one node
@@ -50,7 +51,9 @@ class Base:
 def base(settings: Settings, folder: DataFolder, role: str, slot: int = 0) -> Base:
     """Open the database and the keys for one process."""
     clock = SystemClock()
-    database = open_database(folder.database)
+    database = open_database(folder.place(settings.database.url), node=node_of(folder))
+    if role == "deliver":
+        database = PatientReads(database)
     box = SecretBox.open_file(folder.master_key)
     return Base(
         settings,
@@ -62,6 +65,11 @@ def base(settings: Settings, folder: DataFolder, role: str, slot: int = 0) -> Ba
         Catalog(database, box, clock),
         hostname_of(settings),
     )
+
+
+def node_of(folder: DataFolder) -> str:
+    """The name by which the processes of this server know each other."""
+    return f"{socket.gethostname()}:{folder.root.resolve()}"
 
 
 def hostname_of(settings: Settings) -> str:

@@ -17,7 +17,7 @@ from mailfleet.config.settings import Settings, worker_count
 from mailfleet.engine.maintain import Maintainer
 from mailfleet.engine.requests import Actor
 from mailfleet.sandbox import role as sandbox_role
-from mailfleet.store import sending, tenants
+from mailfleet.store import events, sending, tenants
 
 SANDBOX_DOMAIN = "shop.example"
 
@@ -55,6 +55,7 @@ def bootstrap(settings: Settings, folder: DataFolder) -> None:
         base = compose.base(settings, folder, "bootstrap")
         try:
             await base.database.write(tenants.ensure_default)
+            await base.database.write(lambda tx: events.make_parts(tx, now_ms=base.clock.now_ms()))
             await _connection(base)
         finally:
             base.database.close()

@@ -24,11 +24,12 @@ from pathlib import Path
 import structlog
 
 from mailfleet.app import banner, logs
+from mailfleet.app.compose import node_of
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.roles import Role, bootstrap, roles_of
 from mailfleet.base.errors import ConfigError
 from mailfleet.config.settings import Settings
-from mailfleet.store.migrate import upgrade
+from mailfleet.store.migrate import check_alone, upgrade
 
 log = structlog.get_logger()
 
@@ -65,7 +66,9 @@ def serve(settings: Settings) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
     with folder.held() as lock:
-        upgrade(folder.database)
+        place = folder.place(settings.database.url)
+        upgrade(place)
+        check_alone(place, node_of(folder))
         status = _run_once(lambda: bootstrap(settings, folder))
         if status:
             return 1
@@ -104,6 +107,7 @@ class _Supervisor:
     def _start(self, child: _Child) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
+        child.beat()  # or a slow start would be taken for silence since the machine came up
         pid = os.fork()
         if pid == 0:
             _child_main(child, self._settings, self._folder, self._lifeline_read, (self._lock, self._lifeline_write))
