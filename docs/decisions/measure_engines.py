@@ -1,7 +1,8 @@
 """The figures of ``two-engines.md``: ``.venv/bin/python docs/decisions/measure_engines.py URL``, with the URL of an empty database.
 
 The same rows go through the same store functions on SQLite, in a temporary folder, and on the server: staged, sealed,
-claimed over many sites, settled. Each figure is the time of a row, commits included.
+claimed over many sites, settled. Each figure is the time of a row, commits included, in a batch that is faster than three
+quarters of them: other work on the machine only ever adds time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mailfleet.policy.lifecycle import DeliveryState, FlowState
-from mailfleet.store import campaigns, migrate, queue, sites, tenants
+from mailfleet.store import access, campaigns, migrate, queue, sites, tenants
 from mailfleet.store.campaigns import Campaign
 from mailfleet.store.database import Database, Place, Tx, open_database
 from mailfleet.store.queue import Backlog, Claimed, NewDelivery, Settlement
@@ -28,9 +29,10 @@ CHUNK, BATCH = 2000, 500
 EVENT = '{"attempt":1,"phase":"message","reply":"250 2.0.0 OK","class":"none","transcript":"%s"}' % ("x" * 300)
 
 
-def say(what: str, seconds: float, rows: int) -> None:
-    """One figure."""
-    sys.stdout.write(f"  {what:<58}{seconds / rows * 1e6:8.1f} us a row {rows / seconds:12,.0f} rows/s\n")
+def say(what: str, batches: list[float]) -> None:
+    """One figure, from the seconds a row of each batch."""
+    good = sorted(batches)[len(batches) // 4]
+    sys.stdout.write(f"  {what:<58}{good * 1e6:8.1f} us a row {1 / good:12,.0f} rows/s\n")
 
 
 def delivery(number: int, rng: random.Random) -> NewDelivery:
@@ -65,7 +67,7 @@ async def stage(database: Database) -> None:
         campaigns.start_loading(tx, campaign, stream_id=2, priority=10, weight=1)
 
     await database.write(start)
-    spent_s = 0.0
+    batches = []
     for first in range(1, ROWS + 1, CHUNK):
         rows = [delivery(number, rng) for number in range(first, first + CHUNK)]
         names = {row.address.partition("@")[2] for row in rows}
@@ -74,21 +76,22 @@ async def stage(database: Database) -> None:
             sites.domains(tx, names)
             queue.stage(tx, rows, block=rows[0].id // 16_000 * 16_000 + 1)
 
-        spent_s += (await timed(database, chunk))[0]
-    say(f"staged, {CHUNK} a commit, with the look-up of domains", spent_s, ROWS)
+        batches.append((await timed(database, chunk))[0] / CHUNK)
+    say(f"staged, {CHUNK} a commit, with the look-up of domains", batches)
     await database.write(partial(campaigns.seal, campaign=campaign))
-    spent_s, done = 0.0, False
+    batches, done = [], False
     while not done:
         step_s, done = await timed(database, lambda tx: campaigns.go_on_sealing(tx, 5, now_ms=1500))
-        spent_s += step_s
-    say("sealed: an event each, 10,000 a commit", spent_s, ROWS)
+        batches.append(step_s / campaigns.SEAL_STEP)
+    say("sealed: an event each, 10,000 a commit", batches)
     await database.write(lambda tx: tenants.set_flow_state(tx, 7, FlowState.ACTIVE))
 
 
-async def drain(database: Database, lease_id: int, rows: int) -> tuple[float, float, int]:
-    """Claim and settle until ``rows`` are done; seconds of both, and how many were."""
+async def drain(database: Database, lease_id: int, rows: int) -> tuple[list[float], list[float], int]:
+    """Claim and settle until ``rows`` are done; seconds a row of both, and how many were."""
     rng = random.Random(2)  # noqa: S311
-    claim_s = settle_s = 0.0
+    claims: list[float] = []
+    settles: list[float] = []
     done = 0
     while done < rows:
         waiting = await database.read(queue.backlog)
@@ -97,13 +100,13 @@ async def drain(database: Database, lease_id: int, rows: int) -> tuple[float, fl
         rng.shuffle(waiting)
         orders = sorted(waiting[:40], key=lambda one: one.site_id)
         seconds, claimed = await timed(database, partial(claim, orders=orders, lease_id=lease_id))
-        claim_s += seconds
+        claims.append(seconds / max(1, len(claimed)))
         for start in range(0, len(claimed), BATCH):
             batch = [settlement(one) for one in claimed[start : start + BATCH]]
             seconds, _ = await timed(database, partial(queue.settle, settlements=batch, lease_id=lease_id, now_ms=3000))
-            settle_s += seconds
+            settles.append(seconds / len(batch))
         done += len(claimed)
-    return claim_s, settle_s, done
+    return claims, settles, done
 
 
 def claim(tx: Tx, *, orders: list[Backlog], lease_id: int) -> list[Claimed]:
@@ -120,11 +123,17 @@ def settlement(claimed: Claimed) -> Settlement:
 async def one_write(database: Database) -> None:
     """What a single small commit costs, alone and in company."""
     for many, rounds in ((1, 200), (64, 20)):
-        start_s = time.perf_counter()
+        batches = []
         for number in range(rounds):
-            row = partial(sites.domains, names=[f"one{number % 7}.example"])
-            await asyncio.gather(*(database.write(row) for _ in range(many)))
-        say(f"a small write, {many} waiting at once", time.perf_counter() - start_s, many * rounds)
+            keys = [f"{many}-{number}-{one}" for one in range(many)]
+            works = [
+                partial(access.remember, tenant_id=1, key=key, request_hash=b"", response="{}", now_ms=1)
+                for key in keys
+            ]
+            start_s = time.perf_counter()
+            await asyncio.gather(*(database.write(work) for work in works))
+            batches.append((time.perf_counter() - start_s) / many)
+        say(f"a small write, {many} waiting at once", batches)
 
 
 async def measure(place: Place) -> None:
@@ -136,14 +145,15 @@ async def measure(place: Place) -> None:
         start_s = time.perf_counter()
         waiting = await database.read(queue.backlog)
         sys.stdout.write(f"  {len(waiting)} backlogs seen in {(time.perf_counter() - start_s) * 1e3:.1f} ms\n")
-        claim_s, settle_s, done = await drain(database, 1, ROWS // 2)
-        say("claimed, 40 backlogs a commit", claim_s, done)
-        say(f"settled, {BATCH} a commit", settle_s, done)
+        claims, settles, _ = await drain(database, 1, ROWS // 2)
+        say("claimed, 40 backlogs a commit", claims)
+        say(f"settled, {BATCH} a commit", settles)
         other = open_database(place)
         start_s = time.perf_counter()
         results = await asyncio.gather(drain(database, 1, ROWS // 8), drain(other, 2, ROWS // 8))
         done = sum(result[2] for result in results)
-        say("claimed and settled by two writers at once", time.perf_counter() - start_s, done)
+        spent_s = time.perf_counter() - start_s
+        sys.stdout.write(f"  two writers at once claim and settle {done / spent_s:,.0f} rows/s\n")
         other.close()
     finally:
         database.close()
