@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 
 from mailfleet.app.folder import DataFolder
@@ -50,7 +51,7 @@ def move(settings: Settings, folder: DataFolder, to: str, progress: Progress) ->
     moved = transfer.copy(folder.database, to, progress)
     # First the mark: between the two steps a start must find either the file or the word that it was moved.
     folder.moved.write_text(migrate.place_words(to) + "\n")
-    folder.database.rename(folder.root / f"{folder.database.name}.before-move")
+    folder.database.rename(_unused(folder.root / f"{folder.database.name}.before-move"))
     for rest in ("-wal", "-shm"):
         Path(f"{folder.database}{rest}").unlink(missing_ok=True)
     return moved
@@ -75,6 +76,11 @@ def _to_file(settings: Settings, folder: DataFolder, progress: Progress) -> list
         moved = transfer.copy(url, folder.database, progress)
     transfer.retire(url)
     return moved
+
+
+def _unused(path: Path) -> Path:
+    """The path, or with a number if it is taken: what was kept once is not overwritten."""
+    return next(one for number in count(1) if not (one := Path(f"{path}-{number}" if number > 1 else path)).exists())
 
 
 def _check_newest(place: Place) -> None:

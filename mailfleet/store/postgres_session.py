@@ -42,6 +42,7 @@ _AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the driver met the end of the connection in a moment that it did not expect
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -126,7 +127,7 @@ class Session:
         except _AGAIN as error:
             raise AgainError(words(error)) from None
         except _LOST as error:
-            if isinstance(error, asyncpg.InterfaceError) and self.opened:
+            if isinstance(error, asyncpg.InterfaceError) and self.opened and "another operation" not in str(error):
                 raise  # wrong parameters: the statement's own
             self.drop()
             raise LostError(

@@ -32,6 +32,13 @@ def _text(name: str, default: str | None = None) -> Column[str]:
     return Column(name, Text, nullable=False, server_default=None if default is None else text(f"'{default}'"))
 
 
+Table(  # what is true of the database as a whole
+    "property",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("value"),
+)
+
 tenant = Table("tenant", metadata, _id(), Column("name", Text, nullable=False, unique=True))
 
 stream = Table(

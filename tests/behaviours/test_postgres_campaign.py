@@ -85,3 +85,11 @@ def test_two_servers_on_one_database_are_one_too_many(serve: Serve, cluster: Clu
     settings = on_server(cluster, "twice")
     serve(settings).start()
     assert "another mailfleet serve uses this database" in refused(serve(settings))
+
+
+def test_the_queue_of_a_sandbox_is_never_served_live(serve: Serve, cluster: Cluster) -> None:
+    """Whatever folder leads to it."""
+    settings = on_server(cluster, "tried")
+    assert serve(settings).start().stop() == 0
+    told = refused(serve({"database": settings["database"]}, live=True))
+    assert "this database is sandbox, not live" in told
