@@ -28,6 +28,7 @@ from mailfleet.engine.submission import SubmissionDesk
 from mailfleet.net.resolver import Resolver
 from mailfleet.sandbox.published import publish
 from mailfleet.store.database import Database, open_database
+from mailfleet.store.patience import PatientReads
 
 SANDBOX_HOSTNAME = "mail.shop.example"
 WORKER = {"bootstrap": 1, "front": 2, "jobs": 3, "sandbox": 4, "deliver": 16}  # id generators of one node
@@ -57,7 +58,8 @@ class Base:
 def base(settings: Settings, folder: DataFolder, role: str, slot: int = 0) -> Base:
     """Open the database and the keys for one process."""
     clock = SystemClock()
-    database = open_database(folder.database)
+    door = open_database(folder.place(settings.database.url), node=node_of(folder))
+    database: Database = PatientReads(door) if role == "deliver" else door
     box = SecretBox.open_file(folder.master_key)
     name = f"{role}-{slot}" if role == "deliver" else role
     return Base(
@@ -67,11 +69,16 @@ def base(settings: Settings, folder: DataFolder, role: str, slot: int = 0) -> Ba
         database,
         box,
         IdGenerator(WORKER[role] + slot),
-        Catalog(database, box, clock, patient=role == "deliver"),
+        Catalog(database, box, clock),
         hostname_of(settings),
         name,
         metering.gauges_of(folder.run, name),
     )
+
+
+def node_of(folder: DataFolder) -> str:
+    """The name by which the processes of this server know each other."""
+    return f"{socket.gethostname()}:{folder.root.resolve()}"
 
 
 def hostname_of(settings: Settings) -> str:

@@ -14,6 +14,7 @@ import orjson
 
 from mailfleet.base.durable import sync_folder, write_durably
 from mailfleet.base.errors import ConfigError
+from mailfleet.store.database import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,28 @@ class DataFolder:
     def database(self) -> Path:
         """The embedded database."""
         return self.root / "mailfleet.db"
+
+    @property
+    def moved(self) -> Path:
+        """Says where the embedded database was moved to; there only if it was."""
+        return self.root / "mailfleet.db.moved"
+
+    def place(self, url: str) -> Place:
+        """The database that the settings mean. Raises ``ConfigError`` where the start would look past what is stored already."""
+        if url and self.database.exists():
+            raise ConfigError(
+                f"database.url is set, and what was stored so far is in {self.database}",
+                where="database.url",
+                mend="take it along with: mailfleet db move --to URL, or leave the setting out",
+            )
+        if not url and self.moved.exists():
+            raise ConfigError(
+                f"the database of this folder was moved to {self.moved.read_text().strip()}",
+                where="database.url",
+                mend="set it, with the password; or, to go on with the file as it was then, rename it back and remove "
+                + str(self.moved),
+            )
+        return url or self.database
 
     @property
     def master_key(self) -> Path:

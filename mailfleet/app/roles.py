@@ -14,12 +14,13 @@ from mailfleet.app import compose, deliver, front
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.metering import Meter
 from mailfleet.app.patience import patiently, unless_stopped
+from mailfleet.base.errors import ConfigError
 from mailfleet.base.ids import TenantId
 from mailfleet.config.settings import Settings, worker_count
 from mailfleet.engine.maintain import Maintainer
 from mailfleet.engine.requests import Actor
 from mailfleet.sandbox import role as sandbox_role
-from mailfleet.store import clock_steps, sending, sites, tenants
+from mailfleet.store import clock_steps, events, properties, sending, sites, tenants
 
 SANDBOX_DOMAIN = "shop.example"
 
@@ -56,15 +57,28 @@ def bootstrap(settings: Settings, folder: DataFolder) -> None:
     async def prepare() -> None:
         base = compose.base(settings, folder, "bootstrap")
         try:
+            await _bind_kind(base)
             await base.database.write(tenants.ensure_default)
-            await base.database.write(
-                sites.reset_shares
-            )  # no process delivers now, and there may be fewer of them this time
+            # No process delivers now, and there may be fewer of them this time
+            await base.database.write(sites.reset_shares)
+            await base.database.write(lambda tx: events.make_parts(tx, now_ms=base.clock.now_ms()))
             await _connection(base)
         finally:
             base.database.close()
 
     asyncio.run(prepare())
+
+
+async def _bind_kind(base: compose.Base) -> None:
+    """The queue of a sandbox is never served to real providers, wherever it is kept and whatever folder leads to it."""
+    kind = "sandbox" if base.settings.sandbox.enabled else "live"
+    found = await base.database.write(lambda tx: properties.bind(tx, properties.KIND, kind))
+    if found != kind:
+        raise ConfigError(
+            f"this database is {found}, not {kind}",
+            where="database.url",
+            mend="leave out --sandbox, or give an empty database" if found == "live" else "give an empty database",
+        )
 
 
 async def _connection(base: compose.Base) -> None:

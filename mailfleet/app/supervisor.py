@@ -24,11 +24,12 @@ from pathlib import Path
 import structlog
 
 from mailfleet.app import banner, logs
+from mailfleet.app.compose import node_of
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.roles import Role, bootstrap, roles_of
 from mailfleet.base.errors import BusyError, ConfigError
 from mailfleet.config.settings import Settings
-from mailfleet.store.migrate import upgrade
+from mailfleet.store.migrate import check_alone, upgrade
 
 log = structlog.get_logger()
 
@@ -65,7 +66,9 @@ def serve(settings: Settings) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
     with folder.held() as lock:
-        upgrade(folder.database)
+        place = folder.place(settings.database.url)
+        upgrade(place)
+        check_alone(place, node_of(folder))
         status = _run_once(lambda: bootstrap(settings, folder))
         if status:
             return 1

@@ -40,6 +40,13 @@ class BusyError(MailfleetError):
         super().__init__(reason)
 
 
+class CommitUnknownError(BusyError):
+    """The connection to the database was lost while it committed: all of it is kept, or nothing.
+
+    Whoever gets this may not assume either. Trying the same again must be harmless, or has to look first what is there.
+    """
+
+
 class ConfigError(InputError):
     """A setting that cannot work; ``where`` names it as it stands in ``mailfleet.toml``."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mailfleet import __version__
-from mailfleet.cli import campaign, explain, find, manage, sandbox, send, settings
+from mailfleet.cli import campaign, db, explain, find, manage, sandbox, send, settings
 from mailfleet.cli.frame import EPILOG, Group
 
 app = typer.Typer(
@@ -79,3 +79,4 @@ app.add_typer(manage.suppression_app)
 app.add_typer(sandbox.app)
 app.add_typer(explain.app)
 app.add_typer(settings.app)
+app.add_typer(db.app)

@@ -12,10 +12,11 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_serializer
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from mailfleet.base.errors import ConfigError
+from mailfleet.base.redact import without_passwords
 
 
 def _listen_address(value: str) -> str:
@@ -46,6 +47,28 @@ IpAddress = Annotated[str, AfterValidator(_ip_or_empty)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _database_url(value: str) -> str:
+    if value and not value.startswith(("postgresql://", "postgres://")):
+        raise ValueError("write it as postgresql://USER:PASSWORD@HOST:5432/DATABASE, or leave it empty")
+    return value
+
+
+class DatabaseSettings(_Section):
+    """Where everything that is queued, sent and known is kept."""
+
+    url: Annotated[str, AfterValidator(_database_url)] = Field(
+        "",
+        repr=False,
+        description="A PostgreSQL server, as postgresql://USER:PASSWORD@HOST:5432/DATABASE; letters like @ and / in the password "
+        "are percent-encoded. Empty keeps everything in the data folder. Better given as MAILFLEET_DATABASE__URL, "
+        "so that the password is in no file.",
+    )
+
+    @field_serializer("url")
+    def _without_password(self, value: str) -> str:
+        return without_passwords(value)
 
 
 class Server(_Section):
@@ -239,6 +262,7 @@ class Settings(BaseSettings):
         Path("data"), description="The one folder that holds everything: database, keys, journals, logs."
     )
     server: Server = Server()
+    database: DatabaseSettings = DatabaseSettings()
     submission: Submission = Submission()
     dns: Dns = Dns()
     delivery: Delivery = Delivery()
@@ -319,7 +343,7 @@ def _as_config_error(error: ValidationError, path: Path | None) -> ConfigError:
     else:
         where = f"{path or 'environment'}: {'.'.join(str(part) for part in first['loc'])}"
     unknown = first["type"] == "extra_forbidden"
-    mend = "remove it or correct its spelling" if unknown else f"you gave {first['input']!r}"
+    mend = "remove it or correct its spelling" if unknown else without_passwords(f"you gave {first['input']!r}")
     return ConfigError(first["msg"], where=where, mend=mend)
 
 

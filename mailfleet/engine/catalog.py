@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-import structlog
-
 from mailfleet.base.clock import Clock
-from mailfleet.base.errors import BusyError
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.mail.content import CompiledContent
 from mailfleet.mail.dkim import Signer, SigningKey
@@ -27,8 +24,6 @@ KEYS_FRESH_S = 15  # a new or removed key is noticed this soon
 FLOWS_FRESH_S = 0.25  # a paused or resumed campaign is noticed this soon
 MAX_OPEN_KEYS = 10_000
 SMALL_CONTENT_BYTES, MAX_PRELOADED = 64_000, 200
-AGAIN_AFTER_S = 1.0
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +87,10 @@ class Fresh(Generic[K, V]):
 
 
 class Catalog:
-    """The caches of one process.
+    """The caches of one process."""
 
-    ``patient``: a database that cannot be read just now is waited for. An entrance says 451 instead, but an attempt at a delivery
-    must not end by it.
-    """
-
-    def __init__(self, database: Database, box: SecretBox, clock: Clock, *, patient: bool = False) -> None:
-        self._database, self._box, self._clock, self._patient = database, box, clock, patient
+    def __init__(self, database: Database, box: SecretBox, clock: Clock) -> None:
+        self._database, self._box = database, box
         self._contents: OrderedDict[int, LoadedContent] = OrderedDict()
         self._content_bytes = 0
         # Only shares loads that are under way: what is kept is bounded by bytes, above.
@@ -123,11 +114,13 @@ class Catalog:
         missing = sorted(set(content_ids) - self._contents.keys())
         for start in range(0, len(missing), MAX_PRELOADED):
             part = missing[start : start + MAX_PRELOADED]
-            for stored in await self._read(partial(contents.small, content_ids=part, max_bytes=SMALL_CONTENT_BYTES)):
+            for stored in await self._database.read(
+                partial(contents.small, content_ids=part, max_bytes=SMALL_CONTENT_BYTES)
+            ):
                 self._keep(stored)
 
     async def _load_content(self, content_id: int) -> LoadedContent:
-        stored = await self._read(lambda tx: contents.get(tx, content_id))
+        stored = await self._database.read(lambda tx: contents.get(tx, content_id))
         assert stored is not None, f"content {content_id} of a delivery is gone"
         return self._keep(stored)
 
@@ -159,7 +152,7 @@ class Catalog:
 
     async def site(self, site_id: int) -> sites.Site | None:
         """A site, as it is now."""
-        return await self._read(lambda tx: sites.site(tx, site_id))
+        return await self._database.read(lambda tx: sites.site(tx, site_id))
 
     async def _load_identity(self, name: str) -> Identity | None:
         def find(tx: Tx) -> tuple[sending.SendingDomain, list[sending.DkimKey]] | None:
@@ -170,7 +163,7 @@ class Catalog:
                     return domain, sending.keys(tx, domain.id)
             return None
 
-        found = await self._read(find)
+        found = await self._database.read(find)
         if found is None:
             return None
         domain, keys = found
@@ -197,17 +190,7 @@ class Catalog:
             stream = tenants.stream_by_id(tx, flow.stream_id)
             return FlowView(flow, stream.name, stream.kind)
 
-        return await self._read(find)
-
-    async def _read(self, work: Callable[[Tx], V]) -> V:
-        while True:
-            try:
-                return await self._database.read(work)
-            except BusyError as error:
-                if not self._patient:
-                    raise
-                log.error("looking up waits", reason=error.reason)
-            await self._clock.sleep(AGAIN_AFTER_S)
+        return await self._database.read(find)
 
 
 def key_label(domain: str, selector: str) -> str:

@@ -11,7 +11,7 @@ import structlog
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.engine.recover import recover_lease, slot_lock
-from mailfleet.store import access, campaigns, clock_steps, queue
+from mailfleet.store import access, campaigns, clock_steps, events, queue
 from mailfleet.store.database import Database, Tx
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class Maintainer:
             if turn % 4 == 0:
                 works += [self.reap_leases, self.finish_done]
             if turn % 600 == 0:
-                works += [self.forget_answers]
+                works += [self.forget_answers, self.make_parts]
             for work in works:
                 try:
                     await work()
@@ -115,6 +115,10 @@ class Maintainer:
             with slot_lock(self._run_folder, slot, wait=False) as held:
                 if held:
                     await recover_lease(self._database, self._run_folder, slot, lease_id, self._clock)
+
+    async def make_parts(self) -> None:
+        """Have the parts of the event log ready before their days begin."""
+        await self._database.write(partial(events.make_parts, now_ms=self._clock.now_ms()))
 
     async def forget_answers(self) -> None:
         """Drop idempotency answers that are too old."""

@@ -93,7 +93,7 @@ def go_on_sealing(tx: Tx, campaign_id: int, *, now_ms: int) -> bool:
         return True
     start = max(campaign.first_delivery_id, campaign.told_to_id + 1)
     end = tx.value(
-        "SELECT max(id) FROM (SELECT id FROM delivery WHERE id BETWEEN ? AND ? AND campaign_id = ? ORDER BY id LIMIT ?)",
+        "SELECT max(id) FROM (SELECT id FROM delivery WHERE id BETWEEN ? AND ? AND campaign_id = ? ORDER BY id LIMIT ?) AS step",
         (start, campaign.last_delivery_id, campaign_id, SEAL_STEP),
     )
     if end is not None:

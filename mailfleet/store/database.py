@@ -13,9 +13,10 @@ from typing import Any, Protocol, TypeVar
 from mailfleet.base.errors import MailfleetError
 from mailfleet.store.statements import Engine, Params, Row, Sql
 
-__all__ = ["Database", "Params", "Row", "StoreClosedError", "Tx", "open_database"]
+__all__ = ["Database", "Params", "Place", "Row", "StoreClosedError", "Tx", "open_database"]
 
 T = TypeVar("T")
+Place = Path | str  # a file of the embedded engine, or the URL of a server
 
 
 class StoreClosedError(MailfleetError):
@@ -74,8 +75,15 @@ class Tx(Protocol):
 class Database(Protocol):
     """One process's door to the database."""
 
-    commits: int  # so far, of this process
-    jobs: int
+    @property
+    def commits(self) -> int:
+        """So far, of this process."""
+        ...
+
+    @property
+    def jobs(self) -> int:
+        """Writes that these commits were made of."""
+        ...
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run ``work`` in a write transaction and return its result once it is durable.
@@ -98,7 +106,8 @@ class Database(Protocol):
     def on_wake(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` on this event loop soon after a commit, of any process, in which ``Tx.wake`` was called.
 
-        Several commits may make one call, and a call may be lost: whoever listens also looks from time to time.
+        Several commits may make one call, a call may be lost, and one may come for nothing: whoever listens looks for itself,
+        and from time to time without being called.
         """
         ...
 
@@ -107,8 +116,15 @@ class Database(Protocol):
         ...
 
 
-def open_database(place: Path, *, readers: int = 2) -> Database:
-    """The embedded database in this file."""
-    from mailfleet.store.sqlite import SqliteDatabase
+def open_database(place: Place, *, readers: int = 2, node: str = "") -> Database:
+    """The embedded database in this file, or the one on a PostgreSQL server at this URL.
 
-    return SqliteDatabase(place, readers=readers)
+    ``node`` names the server that this process belongs to, so that a second one on the same database is noticed.
+    """
+    if isinstance(place, Path):
+        from mailfleet.store.sqlite import SqliteDatabase
+
+        return SqliteDatabase(place, readers=readers)
+    from mailfleet.store.postgres import PostgresDatabase
+
+    return PostgresDatabase(place, readers=readers, node=node)

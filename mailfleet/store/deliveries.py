@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from mailfleet.policy.lifecycle import DeliveryState
 from mailfleet.store.database import Tx
+from mailfleet.store.statements import Pair
 
 
 class DeliveryRow(NamedTuple):
@@ -122,7 +123,7 @@ def backlog(tx: Tx, tenant_id: int) -> list[BacklogRow]:
             "SELECT coalesce(t.key, ''), coalesce(t.provider, ''), g.state, g.tried, g.bounce_class, g.n, g.oldest, g.due"
             " FROM (SELECT site_id, state, tried, coalesce(bounce_class, '') AS bounce_class, count(*) AS n,"
             f" min(accepted_ms) AS oldest, min(due_ms) AS due FROM delivery WHERE state = {int(state)} AND tenant_id = ?"
-            " GROUP BY site_id, tried, 4) AS g LEFT JOIN site t ON t.id = g.site_id",
+            " GROUP BY site_id, state, tried, 4) AS g LEFT JOIN site t ON t.id = g.site_id",
             (tenant_id,),
         )
         found += [BacklogRow(*row) for row in rows]
@@ -141,14 +142,21 @@ class ReportRow(NamedTuple):
     reason: str
 
 
+_REPORT = (
+    "SELECT coalesce(t.provider, ''), CASE WHEN t.kind IN ('mx', 'implicit') THEN 1 ELSE 0 END, g.state, g.bounce_class,"
+    " CAST(sum(g.n) AS BIGINT), min(g.address), {}"
+    " FROM (SELECT site_id, state, coalesce(bounce_class, '') AS bounce_class, count(*) AS n, min(address) AS address,"
+    " {} AS reason FROM delivery WHERE id BETWEEN ? AND ? AND campaign_id = ? GROUP BY site_id, state, 3) AS g"
+    " LEFT JOIN site t ON t.id = g.site_id GROUP BY 1, 2, 3, 4"
+)
+# SQLite takes a column that stands alone from the row that has the minimum. Elsewhere the two travel as one.
+_REPORT_ROWS = Pair(
+    _REPORT.format("coalesce(g.reason, '')", "reason"),
+    _REPORT.format("coalesce((min(ARRAY[g.address, g.reason]))[2], '')", "(min(ARRAY[address, reason]))[2]"),
+)
+
+
 def report(tx: Tx, campaign: tuple[int, int, int]) -> list[ReportRow]:
     """A campaign, (id, first delivery id, last delivery id), by provider, state and bounce class: one walk over its rows."""
-    rows = tx.rows(
-        "SELECT coalesce(t.provider, ''), coalesce(t.kind IN ('mx', 'implicit'), 0), g.state, g.bounce_class, sum(g.n),"
-        " min(g.address), coalesce(g.reason, '')"
-        " FROM (SELECT site_id, state, coalesce(bounce_class, '') AS bounce_class, count(*) AS n, min(address) AS address,"
-        " reason FROM delivery WHERE id BETWEEN ? AND ? AND campaign_id = ? GROUP BY site_id, state, 3) AS g"
-        " LEFT JOIN site t ON t.id = g.site_id GROUP BY 1, 2, 3, 4",
-        (campaign[1], campaign[2], campaign[0]),
-    )
+    rows = tx.rows(_REPORT_ROWS, (campaign[1], campaign[2], campaign[0]))
     return [ReportRow(*row) for row in rows]

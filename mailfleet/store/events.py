@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from mailfleet.store.database import Tx
+
+_DAY_MS = 86_400_000
 
 
 class EventRow(NamedTuple):
@@ -35,6 +38,28 @@ def append(tx: Tx, events: Sequence[EventRow]) -> None:
     """Append events; their ids follow the order of commits, which is what makes a cursor safe."""
     if events:
         tx.log("event", EventRow._fields, events)
+
+
+def make_parts(tx: Tx, *, now_ms: int, days: int = 7) -> int:
+    """Make the parts of the table for today and the days to come, where the engine has parts; how many were made.
+
+    Raises ``BusyError`` when somebody reads so long that it would have to wait: the next time is soon enough.
+    """
+    if tx.engine == "sqlite":
+        return 0
+    made = 0
+    tx.run("SET LOCAL lock_timeout = '2s'")
+    for day in range(now_ms // _DAY_MS, now_ms // _DAY_MS + days):
+        name = f"event_{datetime.fromtimestamp(day * 86_400, UTC):%Y%m%d}"
+        bounds = (day * _DAY_MS, (day + 1) * _DAY_MS)
+        # What came before there was a part lies in the part for the rest, and the day stays there.
+        if tx.value("SELECT to_regclass(?::text)::text", (name,)) or tx.value(
+            "SELECT 1 FROM event_default WHERE at_ms >= ? AND at_ms < ? LIMIT 1", bounds
+        ):
+            continue
+        tx.run(f"CREATE TABLE {name} PARTITION OF event FOR VALUES FROM ({bounds[0]}) TO ({bounds[1]})")
+        made += 1
+    return made
 
 
 def after(

@@ -15,6 +15,7 @@ from mailfleet.policy.lifecycle import DeliveryState, EventKind, FlowState, move
 from mailfleet.store import campaigns, tally
 from mailfleet.store.database import Tx
 from mailfleet.store.events import EventRow, append
+from mailfleet.store.leases import BY_ID_ONLY
 from mailfleet.store.leases import ended_leases as ended_leases
 from mailfleet.store.leases import hand_back as hand_back
 from mailfleet.store.leases import lease_owner as lease_owner
@@ -69,7 +70,7 @@ def stage(tx: Tx, deliveries: Sequence[NewDelivery], *, block: int = 0) -> None:
 
 
 # Four seeks rather than one comparison of rows: SQLite seeks by the first column of (a, b) > (x, y) only and walks the rest.
-_BACKLOG = """
+_BACKLOG_BY_SEEKS = """
 WITH RECURSIVE step (id) AS (
   SELECT (SELECT id FROM delivery WHERE state = 1 AND site_id > 0
           ORDER BY site_id, priority, flow_id, tried, due_ms LIMIT 1)
@@ -89,9 +90,20 @@ SELECT d.site_id, d.priority, d.flow_id, d.tried, d.due_ms FROM step JOIN delive
 """
 
 
+# PostgreSQL seeks by a comparison of rows as it should.
+_PLACE = "site_id, priority, flow_id, tried"
+_FIRST = f"ORDER BY {_PLACE}, due_ms LIMIT 1"
+_BACKLOG = Pair(
+    _BACKLOG_BY_SEEKS,
+    f"WITH RECURSIVE step AS ((SELECT {_PLACE}, due_ms FROM delivery WHERE state = 1 AND site_id > 0 {_FIRST})"
+    f" UNION ALL SELECT n.* FROM step s CROSS JOIN LATERAL (SELECT {_PLACE}, due_ms FROM delivery WHERE state = 1"
+    f" AND ({_PLACE}) > (s.site_id, s.priority, s.flow_id, s.tried) {_FIRST}) n) SELECT * FROM step",
+)
+
+
 def backlog(tx: Tx) -> list[Backlog]:
-    """Every (site, priority, flow, tried) with queued deliveries, a few index seeks each however many are queued."""
-    return [Backlog(*row) for row in tx.rows(_BACKLOG)]
+    """Every (site, priority, flow, tried) with queued deliveries in that order, a few index seeks each however many are queued."""
+    return sorted(Backlog(*row) for row in tx.rows(_BACKLOG))
 
 
 _CLAIMED = ", ".join(f"delivery.{name}" for name in (*Claimed._fields, "priority", "tried"))
@@ -108,10 +120,11 @@ _CLAIM = Pair(
     f" LIMIT w.n FOR UPDATE SKIP LOCKED) d)) RETURNING {_CLAIMED}",
 )
 # Shared with other claims and not with a pause, which waits for this commit or is seen here.
-_RUNNING = Pair(
-    f"SELECT id FROM flow WHERE id = ANY (?) AND state = {int(FlowState.ACTIVE)}",
-    f"SELECT id FROM flow WHERE id = ANY (?) AND state = {int(FlowState.ACTIVE)} ORDER BY id FOR SHARE",
+_RUNNING_FLOWS = (
+    "SELECT f.id, coalesce(c.id, 0), coalesce(c.state, '') FROM flow f LEFT JOIN campaign c ON c.id = f.campaign_id"
+    f" WHERE f.id = ANY (?) AND f.state = {int(FlowState.ACTIVE)}"
 )
+_RUNNING = Pair(_RUNNING_FLOWS, f"{_RUNNING_FLOWS} ORDER BY f.id FOR SHARE OF f")
 
 
 def claim_many(tx: Tx, orders: Sequence[tuple[Backlog, int]], *, now_ms: int, lease_id: int) -> list[list[Claimed]]:
@@ -120,7 +133,7 @@ def claim_many(tx: Tx, orders: Sequence[tuple[Backlog, int]], *, now_ms: int, le
     None where the flow is not active (paused, cancelled, loading). No backlog may be named twice.
     """
     wanted = sorted({backlog.flow_id for backlog, _ in orders})
-    running = {row[0] for row in tx.rows(_RUNNING, (wanted,))}
+    running = {flow_id: (campaign_id, state) for flow_id, campaign_id, state in tx.rows(_RUNNING, (wanted,))}
     rows = [(*backlog[:4], now_ms, limit, lease_id) for backlog, limit in orders if backlog.flow_id in running]
     found: dict[tuple[int, ...], list[Claimed]] = {row[:4]: [] for row in rows}
     assert len(found) == len(rows), "a backlog was named twice"
@@ -132,7 +145,8 @@ def claim_many(tx: Tx, orders: Sequence[tuple[Backlog, int]], *, now_ms: int, le
         deltas[one.campaign_id, DeliveryState.LEASED] += 1
         if one.attempts:
             deltas[one.campaign_id, DEFERRED_TALLY] -= 1
-    campaigns.start_scheduled(tx, *sorted({campaign for campaign, _ in deltas if campaign}), now_ms=now_ms)
+    waiting = {campaign_id for campaign_id, state in running.values() if state == "scheduled"}
+    campaigns.start_scheduled(tx, *sorted(waiting & {campaign for campaign, _ in deltas}), now_ms=now_ms)
     tally.add(tx, deltas)
     return [found.get(backlog[:4], []) for backlog, _ in orders]
 
@@ -149,7 +163,7 @@ _SETTLE = Pair(
     " bounce_class = n.bounce_class, reason = n.reason, lease_id = 0"
     " FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::bigint[])"
     " AS n (state, attempts, due_ms, bounce_class, reason, id, lease_id)"
-    " WHERE d.id = n.id AND d.state = 2 AND d.lease_id = n.lease_id RETURNING d.id",
+    f" WHERE d.id = n.id AND {BY_ID_ONLY} RETURNING d.id",
 )
 _WATCH = Pair(
     "UPDATE mail_domain SET next_locate_ms = 1 WHERE id = ANY (?) AND next_locate_ms = 0",

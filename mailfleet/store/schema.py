@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint, text
 
-metadata = MetaData()
+from mailfleet.store.statements import Engine
+
+metadata = MetaData()  # what is the same on every engine
 
 _BIG = BigInteger().with_variant(Integer, "sqlite")
 _QUEUED = text("state = 1")
@@ -29,6 +31,13 @@ def _int(name: str, default: int | None = None) -> Column[int]:
 def _text(name: str, default: str | None = None) -> Column[str]:
     return Column(name, Text, nullable=False, server_default=None if default is None else text(f"'{default}'"))
 
+
+Table(  # what is true of the database as a whole
+    "property",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("value"),
+)
 
 tenant = Table("tenant", metadata, _id(), Column("name", Text, nullable=False, unique=True))
 
@@ -144,20 +153,30 @@ delivery = Table(
     Index("delivery_content", "content_id", "id"),
 )
 
-event = Table(
-    "event",
-    metadata,
-    _id(counted=True),
-    _int("at_ms"),
-    _int("tenant_id"),
-    _text("kind"),
-    _int("campaign_id", 0),
-    _int("delivery_id", 0),
-    Column("data", Text),  # JSON object
-    Index("event_delivery", "delivery_id"),
-    Index("event_campaign", "campaign_id", "id"),
-    sqlite_autoincrement=True,
-)
+
+def _event(into: MetaData, engine: Engine) -> Table:
+    """On PostgreSQL a part of the table for each day, so that old days are dropped and not deleted row by row."""
+    if engine == "sqlite":
+        number, at = _id(counted=True), _int("at_ms")
+    else:
+        number = Column("id", _BIG, primary_key=True, autoincrement=True)
+        at = Column("at_ms", _BIG, primary_key=True, autoincrement=False)
+    return Table(
+        "event",
+        into,
+        number,
+        at,
+        _int("tenant_id"),
+        _text("kind"),
+        _int("campaign_id", 0),
+        _int("delivery_id", 0),
+        Column("data", Text),  # JSON object
+        Index("event_delivery", "delivery_id"),
+        Index("event_campaign", "campaign_id", "id"),
+        sqlite_autoincrement=True,
+        postgresql_partition_by="RANGE (at_ms)",
+    )
+
 
 mail_domain = Table(  # a recipient domain and the site that takes its mail
     "mail_domain",
@@ -262,3 +281,12 @@ idempotency = Table(
     _text("response"),  # empty while the first request is still being taken
     _int("created_ms"),
 )
+
+
+def metadata_for(engine: Engine) -> MetaData:
+    """Every table as this engine has it."""
+    made = MetaData()
+    for table in metadata.tables.values():
+        table.to_metadata(made)
+    _event(made, engine)
+    return made

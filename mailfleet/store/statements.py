@@ -47,3 +47,64 @@ def params_for_sqlite(params: Params) -> Params:
 
 def _json(value: Any) -> Any:
     return orjson.dumps(value).decode() if type(value) is list else value
+
+
+class Numbered(NamedTuple):
+    """A statement for PostgreSQL: ``$1`` and so on, and for each the name under which a mapping has it."""
+
+    text: str
+    names: tuple[str, ...]
+
+
+# Strings and casts are left alone; what is left are the marks.
+_MARK = re.compile(r"'[^']*'|::\w+|\?|:([A-Za-z_]\w*)")
+
+
+@lru_cache(maxsize=2000)
+def for_postgres(sql: Sql) -> Numbered:
+    """The text for PostgreSQL."""
+    names: list[str] = []
+    count = 0
+
+    def number(mark: re.Match[str]) -> str:
+        nonlocal count
+        if mark[0] == "?":
+            count += 1
+            return f"${count}"
+        if mark[1] is None:
+            return mark[0]
+        if mark[1] not in names:
+            names.append(mark[1])
+        return f"${names.index(mark[1]) + 1}"
+
+    text = _MARK.sub(number, sql.postgres if isinstance(sql, Pair) else sql)
+    return Numbered(text, tuple(names))
+
+
+def params_for_postgres(statement: Numbered, params: Params) -> list[Any]:
+    """The parameters in the order of the numbers."""
+    values = [params[name] for name in statement.names] if isinstance(params, Mapping) else params
+    return [_storable(value) for value in values]
+
+
+def columns_for_postgres(rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    """Rows as an array per column."""
+    return [
+        [_storable(value) for value in column] if _has_nul(column) else column for column in zip(*rows, strict=True)
+    ]
+
+
+def rows_for_postgres(rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+    """Rows as they can be copied in."""
+    if any(_has_nul(column) for column in zip(*rows, strict=True)):
+        return [[_storable(value) for value in row] for row in rows]
+    return rows
+
+
+def _has_nul(values: Sequence[Any]) -> bool:
+    return "\0" in "".join([value for value in values if type(value) is str])
+
+
+def _storable(value: Any) -> Any:
+    """PostgreSQL's text has no place for NUL. What a remote sent must not keep its outcome from being written."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value

@@ -10,6 +10,7 @@ import pytest
 from tests.behaviours.live import Live
 from tests.behaviours.network import Network
 from tests.behaviours.server import Server, Settings
+from tests.store.cluster import Cluster
 
 Serve = Callable[..., Server]
 
@@ -34,6 +35,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield make
     for server in made:
         server.close()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of the module's own."""
+    started = Cluster()
+    yield started
+    started.remove()
 
 
 @pytest.fixture(scope="module")

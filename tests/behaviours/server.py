@@ -24,6 +24,7 @@ import httpx
 from mailfleet.sandbox import inbox, report
 from mailfleet.sandbox.inbox import StoredMessage
 from mailfleet.store.sqlite import open_connection
+from tests.store.cluster import fetch, wait
 
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]
@@ -291,6 +292,9 @@ class Server:
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """What the database holds, read beside the server or after it: for what no interface shows."""
+        url = str(self._settings.get("database", {}).get("url", ""))
+        if url:
+            return wait(fetch(url, sql))
         connection = open_connection(self.data / "mailfleet.db", readonly=True)
         try:
             return connection.execute(sql).fetchall()

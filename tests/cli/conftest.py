@@ -19,6 +19,7 @@ from starlette.routing import Route
 from typer.testing import CliRunner, Result
 
 from mailfleet.cli.app import app as cli_app
+from tests.store.cluster import Cluster
 
 AT = "2026-01-31T09:00:00.123Z"
 
@@ -175,3 +176,11 @@ def newsletter(tmp_path: Path) -> tuple[Path, Path]:
     html.write_text('<p>Hello {{ name }}</p>\n<img src="https://shop.example/a.png">\n')
     recipients.write_text("email,name\nann@example.org,Ann\n")
     return html, recipients
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of the module's own."""
+    started = Cluster()
+    yield started
+    started.remove()

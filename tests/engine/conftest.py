@@ -8,9 +8,9 @@ import pytest
 
 from mailfleet.store.database import Database
 from tests.engine.plant import Plant
-from tests.store.fixtures import database, database_path, open_database, upgraded
+from tests.store.fixtures import cluster, database, database_path, engine, open_database, place, upgraded
 
-__all__ = ["database", "database_path", "open_database", "upgraded"]
+__all__ = ["cluster", "database", "database_path", "engine", "open_database", "place", "upgraded"]
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ from mailfleet.policy.classify import Classifier
 from mailfleet.policy.lifecycle import DeliveryState
 from mailfleet.store import queue, sending, sites, tenants
 from mailfleet.store.database import Database, Tx
+from mailfleet.store.schema import metadata_for
 from mailfleet.store.sites import Site
 
 NOW_MS = 1_767_225_600_000  # in the past of whoever verifies a signature
@@ -157,8 +158,7 @@ class Plant:
         """Rows of every table."""
 
         def find(tx: Tx) -> dict[str, int]:
-            names = [str(row[0]) for row in tx.rows("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-            return {name: int(tx.value(f"SELECT count(*) FROM {name}")) for name in names if name != "sqlite_sequence"}
+            return {name: int(tx.value(f"SELECT count(*) FROM {name}")) for name in metadata_for(tx.engine).tables}
 
         return await self.database.read(find)
 

@@ -9,12 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from mailfleet.base.errors import BusyError
 from mailfleet.engine.journal import replay
 from mailfleet.engine.lane import FIRST_COOLDOWN_S, Lane
 from mailfleet.engine.recover import recover_lease
 from mailfleet.engine.requests import RecipientRow
-from mailfleet.store.database import Tx
 from mailfleet.store.queue import Claimed
 from tests.engine.plant import LIMITS, LITERAL, Plant, Works, running, until
 from tests.net.scripted_peer import Conversation, scripted
@@ -366,28 +364,6 @@ async def test_a_connection_that_ends_while_a_copy_is_rendered_costs_no_attempt(
     assert "internal" not in str(await plant.events())
     assert set((await plant.states()).values()) <= {"delivered", "queued"}
     await plant.database.read(check_laws)
-
-
-async def test_a_database_that_cannot_be_read_for_a_moment_is_waited_for(
-    plant: Plant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host = Host(answer=lambda verb, connection, sent: "451 4.3.0 later" if verb == "RCPT" else None)
-    read, failures = plant.database.read, [BusyError("disk I/O error")] * 4
-
-    async def fails(work: Callable[[Tx], object]) -> object:
-        if failures:
-            raise failures.pop()
-        return await read(work)
-
-    monkeypatch.setattr(plant.catalog, "_patient", True)
-    async with scripted(host) as server, running(Works(plant, server.port)) as works:
-        lane, held = await loaded(works, 2)
-        monkeypatch.setattr(plant.database, "read", fails)
-        lane.offer(10, held)
-        await over(lane, works)
-    assert not failures
-    assert [kind for kind in await plant.kinds() if kind == "deferred"] == ["deferred"] * 2
-    assert set((await plant.states()).values()) == {"queued"}
 
 
 async def test_a_copy_that_cannot_be_made_costs_only_itself(plant: Plant) -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.store.fixtures import database, database_path, open_database, upgraded
+from tests.store.fixtures import cluster, database, database_path, engine, open_database, place, tx, upgraded
 
-__all__ = ["database", "database_path", "open_database", "upgraded"]
+__all__ = ["cluster", "database", "database_path", "engine", "open_database", "place", "tx", "upgraded"]

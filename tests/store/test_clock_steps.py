@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from mailfleet.base.ids import EPOCH_MS, MADE_SHIFT
 from mailfleet.policy.lifecycle import DeliveryState
 from mailfleet.store import clock_steps, queue, sites
 from mailfleet.store.database import Tx
-from mailfleet.store.sqlite import SqliteTx
 from tests.store.rows import NOW_MS, new_delivery, running_campaign, settlement
-from tests.store.test_queue import memory_copy
 
 HOUR_MS = 3_600_000
 AHEAD_MS = NOW_MS + HOUR_MS  # what the clock said before it was set back to NOW_MS
-
-
-@pytest.fixture
-def tx(upgraded: Path) -> Iterator[Tx]:
-    connection = memory_copy(upgraded)
-    yield SqliteTx(connection)
-    connection.close()
 
 
 def made_at(at_ms: int, number: int) -> int:

@@ -8,19 +8,24 @@ import time
 from pathlib import Path
 
 import apsw
+import asyncpg
 import pytest
 
 from mailfleet.base.errors import BusyError, InputError
-from mailfleet.store.database import Database, StoreClosedError, Tx, open_database
+from mailfleet.store.database import Database, Place, StoreClosedError, Tx, open_database
+from mailfleet.store.statements import Pair
 from mailfleet.store.writer import MAX_GROUP
-from tests.store.fixtures import OpenDatabase
+from tests.store.fixtures import OpenDatabase, with_session
 
 
 @pytest.fixture(autouse=True)
-def table(database_path: Path) -> None:
-    connection = apsw.Connection(str(database_path))
-    connection.execute("CREATE TABLE note (id INTEGER PRIMARY KEY, body TEXT NOT NULL)")
-    connection.close()
+def table(place: Place, request: pytest.FixtureRequest) -> None:
+    if isinstance(place, Path):
+        connection = apsw.Connection(str(place))
+        connection.execute("CREATE TABLE note (id INTEGER PRIMARY KEY, body TEXT NOT NULL)")
+        connection.close()
+    else:
+        with_session(place, lambda tx: tx.run("CREATE TABLE note (id BIGSERIAL PRIMARY KEY, body TEXT NOT NULL)"))
 
 
 def put(tx: Tx, note_id: int, body: str = "x") -> int:
@@ -56,7 +61,7 @@ async def test_what_a_transaction_can_do(database: Database) -> None:
         assert tx.row("SELECT body FROM note WHERE id = ?", (9,)) is None
         assert tx.value("SELECT count(*) FROM note") == 3
         assert tx.value("SELECT body FROM note WHERE id = ?", (9,)) is None
-        assert tx.value("INSERT INTO note (body) VALUES ('x') RETURNING id") == 4
+        assert tx.value("INSERT INTO note (id, body) VALUES (4, 'x') RETURNING id") == 4
         assert tx.run("DELETE FROM note WHERE id = 99") == 0
 
     await database.write(work)
@@ -101,7 +106,7 @@ async def test_a_broken_constraint_is_the_jobs_own_error(database: Database) -> 
     await asyncio.sleep(0)
     go.set()
     results = await asyncio.gather(*writes, return_exceptions=True)
-    assert isinstance(results[1], apsw.ConstraintError)
+    assert isinstance(results[1], apsw.ConstraintError | asyncpg.UniqueViolationError)
     assert await database.read(all_ids) == {1, 2, 3}
 
 
@@ -152,7 +157,7 @@ async def test_a_read_is_one_snapshot(database: Database) -> None:
 
 async def test_a_read_cannot_write_and_one_that_fails_harms_no_other(database: Database) -> None:
     for _ in range(5):
-        with pytest.raises(apsw.ReadOnlyError):
+        with pytest.raises((apsw.ReadOnlyError, asyncpg.ReadOnlySQLTransactionError)):
             await database.read(lambda tx: put(tx, 1))
         with pytest.raises(ZeroDivisionError):
             await database.read(lambda tx: 1 // tx.value("SELECT 0"))
@@ -178,6 +183,7 @@ def limit_pages(tx: Tx) -> None:
     tx.run(f"PRAGMA max_page_count = {tx.value('PRAGMA page_count') + 3}")
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_a_full_disk_is_busy_and_nothing_is_half_done(database: Database) -> None:
     await database.write(lambda tx: put(tx, 1))
     await database.write(limit_pages)
@@ -204,6 +210,7 @@ async def test_a_full_disk_is_busy_and_nothing_is_half_done(database: Database) 
     assert await database.read(all_ids) == {1, 4}
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_the_job_that_was_wrong_hears_so_even_when_the_disk_is_full(database: Database) -> None:
     def wrong(tx: Tx) -> None:
         raise InputError("no")
@@ -236,6 +243,7 @@ async def test_closing_finishes_what_is_queued(open_database: OpenDatabase) -> N
     assert await open_database().read(all_ids) == set(range(20))
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_a_database_that_cannot_be_opened_is_told_to_everybody_who_waits(tmp_path: Path) -> None:
     path = tmp_path / "a folder"
     path.mkdir()
@@ -252,12 +260,15 @@ async def test_a_database_that_cannot_be_opened_is_told_to_everybody_who_waits(t
     database.close()
 
 
+BODY = "SELECT body FROM note WHERE id = 0"
+
+
 async def test_two_doors_take_turns(open_database: OpenDatabase) -> None:
     doors = [open_database(), open_database()]
     await doors[0].write(lambda tx: put(tx, 0, "0"))
 
     def add_one(tx: Tx) -> None:
-        read = int(tx.value("SELECT body FROM note WHERE id = 0"))
+        read = int(tx.value(Pair(BODY, f"{BODY} FOR UPDATE")))
         time.sleep(0.0005)  # room for the other to come between, if it could
         tx.run("UPDATE note SET body = ? WHERE id = 0", (str(read + 1),))
 

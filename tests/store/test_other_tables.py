@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from mailfleet.policy.lifecycle import DeliveryState, FlowState
@@ -21,18 +18,9 @@ from mailfleet.store import (
 )
 from mailfleet.store.database import Tx
 from mailfleet.store.events import EventRow
-from mailfleet.store.sqlite import SqliteTx
 from tests.store.rows import NOW_MS, TENANT, new_delivery, running_campaign, settlement
-from tests.store.test_queue import memory_copy
 
 S = DeliveryState
-
-
-@pytest.fixture
-def tx(upgraded: Path) -> Iterator[Tx]:
-    connection = memory_copy(upgraded)
-    yield SqliteTx(connection)
-    connection.close()
 
 
 # Recipient domains and sites

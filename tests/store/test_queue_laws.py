@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import pytest
 
 from mailfleet.policy.lifecycle import DeliveryState, FlowState
 from mailfleet.store import queue, tenants
+from mailfleet.store.database import Tx
 from mailfleet.store.queue import Backlog, Claimed
-from mailfleet.store.sqlite import SqliteTx
 from tests.store.rows import NOW_MS, check_laws, follow, new_delivery, running_campaign, settlement, states
-from tests.store.test_queue import memory_copy
 
 S = DeliveryState
 FLOWS = {50: 5, 51: 6, 52: 0}  # flow -> campaign; flow 52 holds single messages
@@ -22,10 +20,9 @@ OUTCOMES = [S.DELIVERED, S.DELIVERED, S.QUEUED, S.QUEUED, S.QUEUED, S.BOUNCED, S
 class World:
     """Two delivery processes that claim, settle, die and come too late, while people pause and cancel. ``rng`` says what is next."""
 
-    def __init__(self, template: Path, rng: random.Random) -> None:
+    def __init__(self, tx: Tx, rng: random.Random) -> None:
         self.rng = rng
-        self.connection = memory_copy(template)
-        self.tx = SqliteTx(self.connection)
+        self.tx = tx
         self.now_ms = NOW_MS
         self.count = 0
         self.flow_states = dict.fromkeys(FLOWS, FlowState.ACTIVE)
@@ -157,9 +154,9 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_laws_hold_in_every_order(upgraded: Path, seed: int) -> None:
+def test_the_laws_hold_in_every_order(tx: Tx, seed: int) -> None:
     rng = random.Random(seed)
-    world = World(upgraded, rng)
+    world = World(tx, rng)
     often = [world.insert, world.claim, world.claim, world.claim, world.settle, world.settle, world.time_passes]
     rarely = [world.pause_or_resume, world.hand_back, world.die_and_be_released, world.settle_too_late, world.cancel]
     for _ in range(200):
@@ -167,7 +164,6 @@ def test_the_laws_hold_in_every_order(upgraded: Path, seed: int) -> None:
         world.check()
     reached = set(states(world.tx).values())
     assert len(reached) >= 4, "the run got about"
-    world.connection.close()
 
 
 def test_follow_refuses_a_story_that_cannot_be() -> None:

@@ -8,16 +8,20 @@ import sys
 from pathlib import Path
 
 import apsw
+import asyncpg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from mailfleet.base.errors import ConfigError
 from mailfleet.store import campaigns, deliveries, migrate, sites, tenants
 from mailfleet.store.database import Database
-from mailfleet.store.schema import metadata
+from mailfleet.store.schema import metadata_for
 from mailfleet.store.sqlite import SqliteTx
+from tests.store.cluster import Cluster
+from tests.store.fixtures import TEMPLATE
 
 VERSIONS = Path(migrate.__file__).parent / "migrations" / "versions"
 
@@ -28,7 +32,7 @@ def test_migrations_lead_to_the_schema(upgraded: Path) -> None:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": True, "render_as_batch": True}
         )
-        assert compare_metadata(context, metadata) == []
+        assert compare_metadata(context, metadata_for("sqlite")) == []
     engine.dispose()
 
 
@@ -36,9 +40,38 @@ def test_partial_indexes_are_the_schemas_too(upgraded: Path, tmp_path: Path) -> 
     """Alembic does not compare the WHERE of an index, the order of its columns or WITHOUT ROWID; the SQL does."""
     path = tmp_path / "made.db"
     engine = create_engine(f"sqlite:///{path}")
-    metadata.create_all(engine)
+    metadata_for("sqlite").create_all(engine)
     engine.dispose()
     assert sql_of(path) == sql_of(upgraded)
+
+
+async def test_the_server_has_the_same_schema(cluster: Cluster) -> None:
+    """Tables, columns, keys, indexes with their conditions: made by the migrations, and made at once."""
+    made = cluster.create("made_at_once").replace("postgresql:", "postgresql+asyncpg:")
+    engine = create_async_engine(made)
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata_for("postgres").create_all)
+    await engine.dispose()
+    upgraded = await catalogue(cluster.url(TEMPLATE))
+    assert {name for kind, name, *_ in upgraded if kind == "table"} >= {"event_default", "alembic_version"}
+    ours = {row for row in upgraded if "alembic_version" not in str(row) and "event_default" not in str(row)}
+    assert ours == await catalogue(cluster.url("made_at_once"))
+    cluster.drop("made_at_once")
+
+
+async def catalogue(url: str) -> set[tuple[object, ...]]:
+    connection = await asyncpg.connect(url)
+    found = await connection.fetch(
+        "SELECT 'table' AS kind, relname::text AS name, relkind::text AS a, pg_get_partkeydef(oid) AS b, '' AS c FROM pg_class"
+        " WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
+        " UNION ALL SELECT 'column', table_name || '.' || column_name, data_type, is_nullable, coalesce(column_default, '')"
+        " FROM information_schema.columns WHERE table_schema = 'public'"
+        " UNION ALL SELECT 'index', tablename || '.' || indexname, indexdef, '', '' FROM pg_indexes WHERE schemaname = 'public'"
+        " UNION ALL SELECT 'rule', conrelid::regclass::text, pg_get_constraintdef(oid), '', '' FROM pg_constraint"
+        " WHERE connamespace = 'public'::regnamespace"
+    )
+    await connection.close()
+    return {tuple(row) for row in found}
 
 
 def sql_of(path: Path) -> dict[str, str]:
@@ -144,6 +177,7 @@ def test_a_start_with_nothing_to_upgrade_does_not_load_alembic(database_path: Pa
     subprocess.run([sys.executable, "-c", code, str(database_path)], check=True)
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_commits_are_synced(database: Database) -> None:
     assert await database.write(lambda tx: (tx.value("PRAGMA journal_mode"), tx.value("PRAGMA synchronous"))) == (
         "wal",

@@ -7,8 +7,11 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from mailfleet.base.errors import InputError
-from mailfleet.store.database import Tx
+from mailfleet.store.database import Database, Place, Tx
+from mailfleet.store.database import open_database as open_door
 from mailfleet.store.wake import Listener, wake_all
 from tests.store.fixtures import OpenDatabase
 
@@ -17,7 +20,8 @@ import asyncio, pathlib, sys
 from mailfleet.store.database import open_database
 
 async def main():
-    database = open_database(pathlib.Path(sys.argv[1]))
+    place = sys.argv[1]
+    database = open_database(place if "://" in place else pathlib.Path(place))
     woken = asyncio.Event()
     database.on_wake(woken.set)
     await database.read(lambda tx: None)
@@ -30,57 +34,77 @@ asyncio.run(main())
 """
 
 
-async def test_a_commit_wakes_everybody_and_only_if_it_says_so(open_database: OpenDatabase) -> None:
+class Heard:
+    """Counts the calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._event = asyncio.Event()
+
+    def __call__(self) -> None:
+        self.calls += 1
+        self._event.set()
+
+    async def once_more(self) -> None:
+        """Wait for a call since the last look."""
+        await asyncio.wait_for(self._event.wait(), 20)
+        self._event.clear()
+
+
+async def listening(database: Database) -> Heard:
+    """A listener that is known to hear: on a server it takes a moment until it does."""
+    heard = Heard()
+    database.on_wake(heard)
+    async with asyncio.timeout(20):
+        while not heard.calls:
+            await database.write(lambda tx: tx.wake())
+            await asyncio.sleep(0.01)
+    await heard.once_more()
+    return heard
+
+
+async def test_a_commit_wakes_everybody(open_database: OpenDatabase) -> None:
     one, other = open_database(), open_database()
-    heard = {"one": asyncio.Event(), "other": asyncio.Event()}
-    one.on_wake(heard["one"].set)
-    other.on_wake(heard["other"].set)
-    await one.write(lambda tx: tx.run("UPDATE site SET shares = 1"))
-    assert not heard["one"].is_set()
+    first, second = await listening(one), await listening(other)
     for database in (one, other):
         await database.write(lambda tx: tx.wake())
-        for event in heard.values():
-            await asyncio.wait_for(event.wait(), 20)
-            event.clear()
+        await first.once_more()
+        await second.once_more()
 
 
-async def test_work_that_failed_wakes_nobody(open_database: OpenDatabase) -> None:
-    one = open_database()
-    calls: list[int] = []
-    called = asyncio.Event()
-
-    def woken() -> None:
-        calls.append(1)
-        called.set()
-
-    one.on_wake(woken)
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_nobody_is_woken_for_nothing(database: Database) -> None:
+    heard = await listening(database)
+    before = heard.calls
 
     def fails(tx: Tx) -> None:
         tx.wake()
         raise InputError("no")
 
+    await database.write(lambda tx: tx.run("UPDATE site SET shares = 1"))
     results = await asyncio.gather(
-        *(one.write(work) for work in (lambda tx: None, fails, lambda tx: None)), return_exceptions=True
+        *(database.write(work) for work in (lambda tx: None, fails, lambda tx: None)), return_exceptions=True
     )
     assert isinstance(results[1], InputError)
-    assert not calls
-    await one.write(lambda tx: tx.wake())
-    await asyncio.wait_for(called.wait(), 20)
-    assert calls == [1]
+    assert heard.calls == before
+    await database.write(lambda tx: tx.wake())
+    await heard.once_more()
+    assert heard.calls == before + 1
 
 
-async def test_a_listener_in_another_process_and_one_that_was_killed(
-    open_database: OpenDatabase, database_path: Path
-) -> None:
-    database = open_database()
+async def test_a_listener_in_another_process_and_one_that_was_killed(database: Database, place: Place) -> None:
     listener = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", LISTENER, str(database_path), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", LISTENER, str(place), stdout=asyncio.subprocess.PIPE
     )
     assert listener.stdout
     try:
         assert await listener.stdout.readline() == b"listening\n"
-        await database.write(lambda tx: tx.wake())
-        assert await asyncio.wait_for(listener.stdout.readline(), 20) == b"woken\n"
+        woken = asyncio.create_task(listener.stdout.readline())
+        async with asyncio.timeout(20):
+            while not woken.done():
+                await database.write(lambda tx: tx.wake())
+                await asyncio.sleep(0.01)
+        assert woken.result() == b"woken\n"
     finally:
         listener.kill()
         await listener.wait()
@@ -88,8 +112,8 @@ async def test_a_listener_in_another_process_and_one_that_was_killed(
     await database.write(lambda tx: tx.wake())
 
 
-async def test_fifos_of_killed_listeners_are_removed(open_database: OpenDatabase, database_path: Path) -> None:
-    database = open_database()
+async def test_fifos_of_killed_listeners_are_removed(database_path: Path) -> None:
+    database = open_door(database_path)
     stale = database_path.with_name(f"{database_path.name}.wake-1-0")
     os.mkfifo(stale)
     await database.write(lambda tx: tx.wake())
