@@ -10,30 +10,38 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from typing import Protocol
 
 BURST = 4
+
+
+class Caller(Protocol):
+    """Who asks for a turn."""
+
+    def granted(self) -> bool:
+        """It is the caller's turn; false when it does not want it any more."""
+        ...
 
 
 class Gate:
     """One for all lines of a process."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[int, int, Caller]] = []
         self._order = itertools.count()
         self._left = BURST
         self._armed = False  # a next burst is on its way
 
-    async def turn(self, priority: int) -> None:
-        """Wait until it is this caller's turn; lower priorities first, equal ones in order of asking."""
-        if self._left and not self._waiting:
+    def ask(self, caller: Caller, priority: int) -> None:
+        """``caller.granted`` is called when it is its turn, perhaps at once; lower priorities first, equal ones in order of asking.
+
+        Whoever asks again with another priority is granted by whichever comes first, and then no more.
+        """
+        if self._left and not self._waiting and caller.granted():
             self._left -= 1
-            self._arm()
-            return
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        heapq.heappush(self._waiting, (priority, next(self._order), future))
+        else:
+            heapq.heappush(self._waiting, (priority, next(self._order), caller))
         self._arm()
-        await future
 
     def _arm(self) -> None:
         if not self._armed:
@@ -45,9 +53,7 @@ class Gate:
         self._armed = False
         self._left = BURST
         while self._left and self._waiting:
-            future = heapq.heappop(self._waiting)[2]
-            if not future.done():  # whoever waited may have been cancelled
+            if heapq.heappop(self._waiting)[2].granted():
                 self._left -= 1
-                future.set_result(None)
         if self._waiting:
             self._arm()

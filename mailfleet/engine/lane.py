@@ -134,6 +134,10 @@ class Lane:
             heapq.heappush(self._heap, Item(priority, next(self._order), claimed, 0))
         self._work.set()
         self._staff()
+        if priority <= URGENT:  # lines that wait for a turn with bulk in mind are let through
+            asking = [line for line in self._lines.values() if line.asked]
+            for line, _ in zip(asking, claims, strict=False):
+                self.edges.gate.ask(line, URGENT)
 
     def stop(self) -> list[Claimed]:
         """Take nothing new; returns what was never tried, to be released. Attempts under way go on."""
@@ -141,6 +145,8 @@ class Lane:
         left = [one.claimed for one in self._heap]
         self._heap.clear()
         self._work.set()
+        for line in self._lines.values():
+            line.kick()
         return left
 
     async def drained(self) -> None:
@@ -156,9 +162,18 @@ class Lane:
 
     # What its lines ask
 
+    @property
+    def next_priority(self) -> int:
+        """Of what would be taken next."""
+        return self._heap[0].priority if self._heap else URGENT
+
+    def may_take(self, line: Line) -> bool:
+        """Whether there is something for this line now."""
+        return self._active <= self.allowed and self._may_take(line)
+
     def take(self, line: Line) -> Item | None:
         """The next delivery for a line; None when there is none for it now, or too many connections are open."""
-        if self._active > self.allowed or not self._may_take(line):
+        if not self.may_take(line):
             return None
         item = heapq.heappop(self._heap)
         self._idle.discard(line)
@@ -168,19 +183,23 @@ class Lane:
             self.edges.hungry.set()
         return item
 
-    async def wait_for_work(self, line: Line) -> Item | None:
-        """The next delivery, or None when none came for ``idle_connection_s``."""
+    def exchanged(self, item: Item) -> Item:
+        """The same, or what has become more urgent than it."""
+        return heapq.heappushpop(self._heap, item)
+
+    async def wait_for_work(self, line: Line) -> bool:
+        """Until there is something for the line; false when there was not for ``idle_connection_s``, or it is one too many."""
         try:
             async with asyncio.timeout(self.limits.idle_connection_s):
-                item = None
-                while item is None and not self._stopping and self._active <= self.allowed:
+                while not self._stopping and self._active <= self.allowed:
                     self._work.clear()
                     await self._work.wait()
-                    item = self.take(line)
-                return item
+                    if self.may_take(line):
+                        return True
+                return False
         except TimeoutError:
             self.target = max(MIN_TARGET, self.target // 2)
-            return None
+            return False
 
     def is_idle(self, line: Line) -> None:
         """The line has nothing under way any more."""

@@ -17,6 +17,7 @@ from mailfleet.engine.journal import Journal
 from mailfleet.engine.settle import Attempt
 from mailfleet.net.smtp_client import SmtpConnection
 from mailfleet.policy.outcome import Action, Failure, Outcome, Phase
+from mailfleet.smtp.extensions import Extensions
 from mailfleet.smtp.reply import Reply
 from mailfleet.smtp.transaction import TransactionResult
 from mailfleet.store.queue import Claimed
@@ -46,7 +47,7 @@ class _Flight:
     first: bool  # of its connection
     behind: bool  # it was launched while another one was unanswered
     journal: Journal
-    result: asyncio.Future[TransactionResult] | None = None
+    result: asyncio.Future[TransactionResult] = field(init=False)
     wired: bool = False
     taken: Reply | None = None
 
@@ -61,35 +62,60 @@ class _Flight:
         self.journal.accepted(self.item.claimed.id, str(reply))
 
 
-@dataclass(slots=True, eq=False)
 class Line:
-    """One worker. ``run`` ends when the lane has nothing more for it; what it had launched is settled by then."""
+    """One worker. ``run`` ends when the lane has nothing more for it; what it had launched is settled by then.
 
-    lane: Lane
-    flights: deque[_Flight] = field(default_factory=deque)
-    _connection: SmtpConnection | None = None
-    _sent: int = 0  # messages launched on this connection
+    It takes a delivery only when it is its turn to render: until then the delivery waits in the lane, where the urgent
+    overtake, and what comes back from the remote is settled meanwhile.
+    """
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.flights: deque[_Flight] = deque()
+        self.asked = False  # for a turn
+        self._turn = False
+        self._in_hand: Item | None = None  # what a connection was opened for
+        self._connection: SmtpConnection | None = None
+        self._sent = 0  # messages launched on this connection
+        self._kicked: asyncio.Future[None] | None = None
+
+    def granted(self) -> bool:
+        """It is this line's turn (``gate.Caller``)."""
+        if not self.asked:
+            return False
+        self.asked, self._turn = False, True
+        self.kick()
+        return True
+
+    def kick(self, _: object = None) -> None:
+        """Something has happened that it may be waiting for."""
+        if self._kicked is not None and not self._kicked.done():
+            self._kicked.set_result(None)
 
     async def run(self) -> None:
-        """Take, launch and land, until there is nothing more to take."""
+        """Launch and land, until there is nothing more to take."""
         lane = self.lane
         try:
             while True:
-                item = lane.take(self) if self._has_room() else None
-                if item is None and not self.flights:
-                    if self._connection is not None:
-                        item = await lane.wait_for_work(self)
-                    if item is None:
-                        break
-                if item is None:
+                if self.flights and self.flights[0].result.done():
                     await self._land(self.flights.popleft())
+                    if not self.flights:
+                        lane.is_idle(self)
+                elif self._turn:
+                    self._turn = False
+                    await self._launch_next()
+                elif not self.asked and self._has_room():
+                    if not await self._ready():
+                        break
                 else:
-                    await self._guarded(item)
-                if not self.flights:
-                    lane.is_idle(self)
+                    self._kicked = asyncio.get_running_loop().create_future()
+                    await self._kicked
         finally:
+            self.asked = False
             lane.leaves(self)  # before anything is awaited: nobody else may leave on account of a line that is going
             if self._connection is not None:
+                if self.flights:
+                    self._connection.abort()
                 await self._connection.quit()
 
     def _has_room(self) -> bool:
@@ -102,15 +128,75 @@ class Line:
             and connection is not None
             and connection.can_follow
             and self._sent < self.lane.limits.messages_per_connection
+            and self.lane.may_take(self)
         )
 
-    async def _guarded(self, item: Item) -> None:
-        """Launch; when that crashes on a bug it is told, deferred, and the line dies of it."""
+    async def _ready(self) -> bool:
+        """Have a connection and ask for a turn; false when the line is to end."""
+        lane = self.lane
+        if not self.flights and not self._in_hand:
+            usable = await self._old_connection()
+            if not lane.may_take(self) and not (usable and await lane.wait_for_work(self)):
+                return False
+            if not usable or not self._connection or not self._connection.usable:
+                self._in_hand = lane.take(self)
+                if self._in_hand is None or not await self._connect(self._in_hand):
+                    self._in_hand = None
+                    lane.is_idle(self)
+                    return True
+        self.asked = True
+        lane.edges.gate.ask(self, lane.next_priority if self._in_hand is None else self._in_hand.priority)
+        return True
+
+    async def _old_connection(self) -> bool:
+        """Whether there is a connection that can be used; one that cannot is closed."""
+        connection = self._connection
+        if connection is None:
+            return False
+        if connection.usable and self._sent < self.lane.limits.messages_per_connection:
+            return True
+        self._connection = None
+        await connection.quit()
+        return False
+
+    async def _connect(self, item: Item) -> bool:
+        """Open a connection for a delivery; false when there is none to be had, or none is needed: that is dealt with."""
+        lane = self.lane
+        if lane.unreachable is not None:
+            await lane.settle(Attempt(item.claimed, lane.unreachable, lane.site.provider))
+            return False
+        started_s = lane.edges.clock.monotonic_s()
+        try:
+            connection, outcome, transcript = await lane.edges.connector.open(
+                lane.site, tls_required=lane.limits.tls_required
+            )
+        except Exception:
+            await self._crashed(item.claimed, None)
+            raise
+        if connection is None:
+            assert outcome is not None
+            await lane.not_connected(item, outcome, transcript, started_s)
+            return False
+        self._connection, self._sent = connection, 0
+        lane.connected()
+        return True
+
+    async def _launch_next(self) -> None:
+        """Take what is first in the lane now and launch it. When that crashes on a bug it is deferred, and the line dies of it."""
+        held, self._in_hand = self._in_hand, None
+        if held is not None:
+            item: Item | None = self.lane.exchanged(held)
+        else:
+            item = self.lane.take(self)
+        if item is None:
+            return
         try:
             await self._launch(item)
         except Exception:
             await self._crashed(item.claimed, None)
             raise
+        if not self.flights:
+            self.lane.is_idle(self)
 
     async def _crashed(self, claimed: Claimed, taken: Reply | None) -> None:
         """Settle what is known of an attempt that crashed: a 250 that was read stands, or the message would go twice."""
@@ -124,69 +210,37 @@ class Line:
             await self._land(self.flights.popleft())
 
     async def _launch(self, item: Item) -> None:
-        """Start the attempt at one delivery, over a new connection if need be."""
-        lane, edges = self.lane, self.lane.edges
+        """Start the attempt at one delivery."""
+        lane, edges, connection = self.lane, self.lane.edges, self._connection
         claimed = item.claimed
-        if lane.unreachable is not None:
-            await lane.settle(Attempt(claimed, lane.unreachable, lane.site.provider))
-            return
         started_s = edges.clock.monotonic_s()
-        connection = await self._connected(item, started_s)
-        if connection is None:
-            return
-        await edges.gate.turn(item.priority)
+        extensions = connection.extensions if connection is not None else Extensions()
         try:
             prepared = await edges.renderer.prepare(claimed)
-            transaction = edges.renderer.transaction(prepared, connection.extensions, now_ms=edges.clock.now_ms())
+            transaction = edges.renderer.transaction(prepared, extensions, now_ms=edges.clock.now_ms())
         except InputError as error:
             failed = Outcome(Phase.MESSAGE, failure=Failure.RENDER, detail=str(error))
             await lane.settle(Attempt(claimed, failed, lane.site.provider))
             return
-        if self._sent and not (connection.usable or connection.can_follow):  # it ended while this was rendered
-            lane.put_back(item)
+        if connection is None or (self._sent and not (connection.usable or connection.can_follow)):
+            lane.put_back(item)  # the connection ended meanwhile
             return
         flight = _Flight(item, started_s, self._sent == 0, bool(self.flights), edges.journal)
         flight.result = connection.submit(transaction, flight.accepted, flight.on_wire)
+        flight.result.add_done_callback(self.kick)
         self.flights.append(flight)
         self._sent += 1
-
-    async def _connected(self, item: Item, started_s: float) -> SmtpConnection | None:
-        """The connection to use, a new one where the old one is used up; None when there is none to be had: that is dealt with."""
-        lane = self.lane
-        connection = self._connection
-        if connection is not None and not self.flights:
-            if connection.usable and self._sent < lane.limits.messages_per_connection:
-                return connection
-            await connection.quit()
-            connection = self._connection = None
-        if connection is not None:
-            return connection
-        connection, outcome, transcript = await lane.edges.connector.open(
-            lane.site, tls_required=lane.limits.tls_required
-        )
-        if connection is None:
-            assert outcome is not None
-            await lane.not_connected(item, outcome, transcript, started_s)
-            return None
-        self._connection, self._sent = connection, 0
-        lane.connected()
-        return connection
 
     async def _land(self, flight: _Flight) -> None:
         """Wait for what came of a launch, and settle it."""
         claimed = flight.item.claimed
         try:
-            assert flight.result is not None
             result = await flight.result
             if self._goes_again(flight, result):
                 return
             await self._judged(flight, result)
         except Exception:
             await self._crashed(claimed, flight.taken)
-            raise
-        except asyncio.CancelledError:
-            if self._connection is not None:
-                self._connection.abort()
             raise
 
     def _goes_again(self, flight: _Flight, result: TransactionResult) -> bool:
