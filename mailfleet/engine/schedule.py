@@ -97,6 +97,7 @@ class Scheduler:
     def _wake(self) -> None:
         """Urgent mail was accepted, or its domain located, by whatever process."""
         self._woken = True
+        self._edges.gate.hurry()
         self._edges.hungry.set()
 
     async def stop(self, grace_s: float) -> None:

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 import orjson
 
 from mailfleet.policy.lifecycle import DeliveryState, EventKind, FlowState, move
-from mailfleet.store import campaigns, tally
+from mailfleet.store import campaigns, tally, whole
 from mailfleet.store.database import Tx
 from mailfleet.store.events import EventRow, append
-from mailfleet.store.leases import BY_ID_ONLY
 from mailfleet.store.leases import ended_leases as ended_leases
 from mailfleet.store.leases import hand_back as hand_back
 from mailfleet.store.leases import lease_owner as lease_owner
@@ -106,19 +105,6 @@ def backlog(tx: Tx) -> list[Backlog]:
     return sorted(Backlog(*row) for row in tx.rows(_BACKLOG))
 
 
-_CLAIMED = ", ".join(f"delivery.{name}" for name in (*Claimed._fields, "priority", "tried"))
-_DUE = "state = 1 AND site_id = {} AND priority = {} AND flow_id = {} AND tried = {} AND due_ms <= {} ORDER BY due_ms"
-_CLAIM = Pair(
-    "UPDATE delivery SET state = 2, lease_id = ?7 WHERE id IN"
-    f" (SELECT id FROM delivery WHERE {_DUE.format('?1', '?2', '?3', '?4', '?5')} LIMIT ?6) RETURNING {_CLAIMED}",
-    # By an array of ids: a join would tempt the planner to walk the table when its statistics are old.
-    "WITH wanted AS (SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[],"
-    " ?::bigint[]) AS w (site_id, priority, flow_id, tried, now_ms, n, lease_id))"
-    " UPDATE delivery SET state = 2, lease_id = (SELECT max(lease_id) FROM wanted) WHERE id = ANY (ARRAY("
-    " SELECT d.id FROM wanted w CROSS JOIN LATERAL (SELECT id FROM delivery WHERE"
-    f" {_DUE.format('w.site_id', 'w.priority', 'w.flow_id', 'w.tried', 'w.now_ms')}"
-    f" LIMIT w.n FOR UPDATE SKIP LOCKED) d)) RETURNING {_CLAIMED}",
-)
 # Shared with other claims and not with a pause, which waits for this commit or is seen here.
 _RUNNING_FLOWS = (
     "SELECT f.id, coalesce(c.id, 0), coalesce(c.state, '') FROM flow f LEFT JOIN campaign c ON c.id = f.campaign_id"
@@ -138,7 +124,7 @@ def claim_many(tx: Tx, orders: Sequence[tuple[Backlog, int]], *, now_ms: int, le
     found: dict[tuple[int, ...], list[Claimed]] = {row[:4]: [] for row in rows}
     assert len(found) == len(rows), "a backlog was named twice"
     deltas: Counter[tuple[int, int]] = Counter()
-    for row in tx.batch(_CLAIM, rows) if rows else ():
+    for row in whole.lease_due(tx, rows) if rows else ():
         one = Claimed(*row[:-2])
         found[one.site_id, row[-2], one.flow_id, row[-1]].append(one)
         deltas[one.campaign_id, DeliveryState.QUEUED] -= 1
@@ -156,15 +142,6 @@ def claim(tx: Tx, backlog: Backlog, *, limit: int, now_ms: int, lease_id: int) -
     return claim_many(tx, [(backlog, limit)], now_ms=now_ms, lease_id=lease_id)[0]
 
 
-_SETTLE = Pair(
-    "UPDATE delivery SET state = ?, attempts = ?, tried = 1, due_ms = ?, bounce_class = ?, reason = ?, lease_id = 0"
-    " WHERE id = ? AND state = 2 AND lease_id = ? RETURNING id",
-    "UPDATE delivery d SET state = n.state, attempts = n.attempts, tried = 1, due_ms = n.due_ms,"
-    " bounce_class = n.bounce_class, reason = n.reason, lease_id = 0"
-    " FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::bigint[])"
-    " AS n (state, attempts, due_ms, bounce_class, reason, id, lease_id)"
-    f" WHERE d.id = n.id AND {BY_ID_ONLY} RETURNING d.id",
-)
 _WATCH = Pair(
     "UPDATE mail_domain SET next_locate_ms = 1 WHERE id = ANY (?) AND next_locate_ms = 0",
     "UPDATE mail_domain SET next_locate_ms = 1 WHERE id IN"
@@ -183,7 +160,7 @@ def settle(tx: Tx, settlements: Sequence[Settlement], *, lease_id: int, now_ms: 
         (int(one.state), one.attempts, one.due_ms, one.bounce_class, one.reason, one.claimed.id, lease_id)
         for one in in_order
     ]
-    held = {row[0] for row in tx.batch(_SETTLE, rows)} if rows else set()
+    held = whole.end_leases(tx, rows, lease_id)
     events: list[EventRow] = []
     lost: list[Settlement] = []
     deltas: Counter[tuple[int, int]] = Counter()

@@ -1,0 +1,84 @@
+"""The two statements that every delivery pays for, claiming and settling, over many rows at once.
+
+PostgreSQL takes arrays and is asked once. SQLite is given the rows as one JSON text and answers with one, although that
+costs it more than a row at a time: every step of a statement lets go of Python's lock and has to get it back, and in a
+process whose other thread renders all the time that costs both of them far more than the JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from mailfleet.store.database import Tx
+from mailfleet.store.leases import BY_ID_ONLY
+from mailfleet.store.rows import Claimed
+from mailfleet.store.statements import Pair, Row
+
+_CLAIMED = ", ".join(f"delivery.{name}" for name in (*Claimed._fields, "priority", "tried"))
+_DUE = "state = 1 AND site_id = {} AND priority = {} AND flow_id = {} AND tried = {} AND due_ms <= {} ORDER BY due_ms"
+_DUE_IDS = (
+    "SELECT json_group_array(id) FROM"
+    f" (SELECT id FROM delivery WHERE {_DUE.format('?1', '?2', '?3', '?4', '?5')} LIMIT ?6)"
+)
+_LEASE = "UPDATE delivery SET state = 2, lease_id = ? WHERE id IN (SELECT value FROM json_each(?))"
+_READ = f"SELECT json_group_array(json_array({_CLAIMED})) FROM delivery WHERE id IN (SELECT value FROM json_each(?))"
+# By an array of ids: a join would tempt the planner to walk the table when its statistics are old.
+_CLAIM = Pair(
+    "",
+    "WITH wanted AS (SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[],"
+    " ?::bigint[]) AS w (site_id, priority, flow_id, tried, now_ms, n, lease_id))"
+    " UPDATE delivery SET state = 2, lease_id = (SELECT max(lease_id) FROM wanted) WHERE id = ANY (ARRAY("
+    " SELECT d.id FROM wanted w CROSS JOIN LATERAL (SELECT id FROM delivery WHERE"
+    f" {_DUE.format('w.site_id', 'w.priority', 'w.flow_id', 'w.tried', 'w.now_ms')}"
+    f" LIMIT w.n FOR UPDATE SKIP LOCKED) d)) RETURNING {_CLAIMED}",
+)
+
+
+def lease_due(tx: Tx, rows: Sequence[Sequence[int]]) -> list[Row]:
+    """Lease what is due. Each row is ``(site_id, priority, flow_id, tried, now_ms, limit, lease_id)``, the last the same in all.
+
+    Returns the columns of ``Claimed`` with priority and tried behind them, in no order.
+    """
+    if tx.engine == "postgres":
+        return tx.batch(_CLAIM, rows)
+    ids: list[int] = []
+    for row in rows:
+        ids += orjson.loads(tx.value(_DUE_IDS, row[:6]))
+    if not ids:
+        return []
+    text = orjson.dumps(ids).decode()
+    tx.run(_LEASE, (rows[0][6], text))
+    return [tuple(one) for one in orjson.loads(tx.value(_READ, (text,)))]
+
+
+_SETTLED = "state, attempts, due_ms, bounce_class, reason, id, lease_id"
+_HELD = (
+    "SELECT json_group_array(id) FROM delivery"
+    " WHERE id IN (SELECT value FROM json_each(?)) AND state = 2 AND +lease_id = ?"
+)
+_SETTLE = Pair(
+    "UPDATE delivery SET state = n.state, attempts = n.attempts, tried = 1, due_ms = n.due_ms,"
+    " bounce_class = n.bounce_class, reason = n.reason, lease_id = 0 FROM (SELECT"
+    + ", ".join(f" value->>{place} AS {name}" for place, name in enumerate(_SETTLED.split(", ")))
+    + " FROM json_each(?)) AS n WHERE delivery.id = n.id AND delivery.state = 2 AND +delivery.lease_id = n.lease_id",
+    "UPDATE delivery d SET state = n.state, attempts = n.attempts, tried = 1, due_ms = n.due_ms,"
+    " bounce_class = n.bounce_class, reason = n.reason, lease_id = 0"
+    " FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::bigint[])"
+    f" AS n ({_SETTLED}) WHERE d.id = n.id AND {BY_ID_ONLY} RETURNING d.id",
+)
+
+
+def end_leases(tx: Tx, rows: Sequence[Sequence[Any]], lease_id: int) -> set[int]:
+    """Settle rows ``(state, attempts, due_ms, bounce_class, reason, id, lease_id)``; the ids that were under the lease."""
+    if not rows:
+        return set()
+    if tx.engine == "postgres":
+        return {row[0] for row in tx.batch(_SETTLE, rows)}
+    held = set(orjson.loads(tx.value(_HELD, (orjson.dumps([row[5] for row in rows]).decode(), lease_id))))
+    mine = [row for row in rows if row[5] in held]
+    if mine:
+        tx.run(_SETTLE, (orjson.dumps(mine).decode(),))
+    return held
