@@ -16,6 +16,7 @@ from bench.scenarios import (
     postgres,
     relay,
     signing_limit,
+    sizing,
     slow_sites,
     urgent,
 )
@@ -32,5 +33,6 @@ SCENARIOS: dict[str, Callable[[Plan], dict[str, Any]]] = {
     "depth": depth.run,
     "fanout": fanout.run,
     "postgres": postgres.run,
+    "sizing": sizing.run,
     "durability": durability.run,
 }

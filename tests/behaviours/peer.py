@@ -49,6 +49,8 @@ class Peer:
     sessions: list[Session] = field(default_factory=list)
     messages: list[Received] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    open_now: int = 0
+    most_open: int = 0
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Peer]:
@@ -59,8 +61,13 @@ class Peer:
             task = asyncio.current_task()
             assert task is not None
             tasks.add(task)
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
-                await _Dialogue(self, reader, writer).run()
+            self.open_now += 1
+            self.most_open = max(self.most_open, self.open_now)
+            try:
+                with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+                    await _Dialogue(self, reader, writer).run()
+            finally:
+                self.open_now -= 1
             writer.close()
 
         context = _context() if self.tls else None

@@ -212,6 +212,69 @@ async def test_fewer_connections_from_one_moment_to_the_next_hold_nobody_up(plan
     assert sorted(recipient for _, recipient in host.got) == sorted(addresses(60))
 
 
+async def test_a_host_that_takes_one_message_a_connection_gets_each_once(plant: Plant) -> None:
+    host = Host(lambda verb, connection, sent: "421 4.7.0 one is enough" if verb == "MAIL" and sent else None)
+    async with scripted(host) as server, running(Works(plant, server.port, replace(LIMITS, connections=2))) as works:
+        lane, held = await loaded(works, 12)
+        lane.offer(10, held)
+        await over(lane, works)
+        lane.stop()
+        await lane.drained()
+    assert sorted(recipient for _, recipient in host.got) == sorted(addresses(12))
+    assert "deferred" not in await plant.kinds()
+    await plant.database.read(check_laws)
+
+
+async def test_commands_go_out_behind_a_message_once_the_site_has_shown_its_pace(plant: Plant) -> None:
+    spoken: list[bytes] = []
+
+    async def script(remote: Conversation) -> None:
+        remote.say(b"220 mx.test\r\n")
+        await remote.reader.readline()
+        remote.say(b"250-mx.test\r\n250 PIPELINING\r\n")
+        while data := await remote.reader.read(65536):
+            spoken.append(data)
+            for line in data.splitlines(keepends=True):
+                if line[:4] in (b"MAIL", b"RCPT"):
+                    remote.say(b"250 ok\r\n")
+                elif line[:4] == b"DATA":
+                    remote.say(b"354 go\r\n")
+                elif line == b".\r\n":
+                    remote.say(b"250 taken\r\n")
+                elif line[:4] == b"QUIT":
+                    remote.say(b"221 bye\r\n")
+
+    async with scripted(script) as server, running(Works(plant, server.port, replace(LIMITS, connections=1))) as works:
+        lane, held = await loaded(works, 5)
+        lane.offer(10, held)
+        await over(lane, works)
+        lane.stop()
+        await lane.drained()
+    assert set((await plant.states()).values()) == {"delivered"}
+    behind = [data for data in spoken if b"\r\n.\r\nMAIL FROM" in data]
+    assert 1 <= len(behind) <= 3, "not behind the first, whose pace was not known"
+
+
+async def test_of_a_slow_site_one_connection_stays_free_for_the_urgent(plant: Plant) -> None:
+    host = Host()
+    host.gate = asyncio.Event()
+    async with scripted(host) as server, running(Works(plant, server.port, replace(LIMITS, connections=3))) as works:
+        lane, held = await loaded(works, 9)
+        lane._pace_s, lane._reach = 2.0, 3
+        lane.offer(10, held)
+        await until(lambda: host.open_now == 2 and lane.held == 7)
+        await plant.send(f"urgent@{LITERAL}")
+        await plant.locate_all()
+        lane.offer(0, await plant.claim_all(works.lease_id))
+        await until(lambda: host.open_now == 3)
+        assert lane.held == 7, "bulk waits, the urgent is under way"
+        host.gate.set()
+        await over(lane, works)
+        lane.stop()
+        await lane.drained()
+    assert len(host.got) == 10
+
+
 async def test_connections_come_back_in_steps(plant: Plant) -> None:
     host = Host()
     async with scripted(host) as server, running(Works(plant, server.port)) as works:
