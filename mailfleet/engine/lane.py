@@ -70,6 +70,7 @@ class Lane:
         self._follows = True  # until the site shows that it does not like commands behind a message
         self._reach = FIRST_CONNECTIONS
         self._heap: list[Item] = []
+        self._out: set[int] = set()  # ids of what its lines have taken
         self._order = itertools.count()
         self._lines: dict[asyncio.Task[None], Line] = {}
         self._active = 0  # of the lines: those that still take work, not those that only close their connection
@@ -139,6 +140,10 @@ class Lane:
             for line, _ in zip(asking, claims, strict=False):
                 self.edges.gate.ask(line, URGENT)
 
+    def holds(self) -> set[int]:
+        """Ids of all deliveries that wait here or are being attempted."""
+        return self._out | {item.claimed.id for item in self._heap}
+
     def stop(self) -> list[Claimed]:
         """Take nothing new; returns what was never tried, to be released. Attempts under way go on."""
         self._stopping = True
@@ -176,6 +181,7 @@ class Lane:
         if not self.may_take(line):
             return None
         item = heapq.heappop(self._heap)
+        self._out.add(item.claimed.id)
         self._idle.discard(line)
         if len(self._heap) * 2 < self.target:
             if not self._heap:
@@ -185,7 +191,10 @@ class Lane:
 
     def exchanged(self, item: Item) -> Item:
         """The same, or what has become more urgent than it."""
-        return heapq.heappushpop(self._heap, item)
+        best = heapq.heappushpop(self._heap, item)
+        self._out.discard(item.claimed.id)
+        self._out.add(best.claimed.id)
+        return best
 
     async def wait_for_work(self, line: Line) -> bool:
         """Until there is something for the line; false when there was not for ``idle_connection_s``, or it is one too many."""
@@ -213,12 +222,15 @@ class Lane:
 
     def put_back(self, item: Item) -> None:
         """A delivery that is to be tried again at once, on another connection."""
+        self._out.discard(item.claimed.id)
         heapq.heappush(self._heap, item)
         self._work.set()
 
     async def settle(self, attempt: Attempt) -> Action:
         """Hand over what came of an attempt."""
-        return (await self.edges.settler.take(attempt)).action
+        verdict = await self.edges.settler.take(attempt)
+        self._out.discard(attempt.claimed.id)
+        return verdict.action
 
     def judged(self, *, good: bool, seconds: float) -> None:
         """An attempt is over that reached the remote. Connections come back in steps, never in one jump."""

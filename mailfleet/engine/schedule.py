@@ -10,7 +10,7 @@ import orjson
 import structlog
 
 from mailfleet.base.clock import Clock
-from mailfleet.base.errors import BusyError
+from mailfleet.base.errors import BusyError, CommitUnknownError
 from mailfleet.base.gauges import Gauges
 from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.lane import Lane, LaneEdges, LaneLimits
@@ -55,6 +55,7 @@ class Scheduler:
         self._waiting = Waiting()
         self._turn = 0
         self._woken = False
+        self._unsure = False  # a claim may have been committed that we do not know of
         self._stopping = False
 
     @property
@@ -137,12 +138,15 @@ class Scheduler:
 
     async def _claim(self) -> bool:
         """Claim what is due for lanes that have room; true when there is more than one commit should hold."""
+        if self._unsure:
+            await self._hand_back_unknown()
         made = await self._orders()
         if not made:
             return False
         try:
             count, dead = await self._database.write(lambda tx: self._take(tx, made))
         except BusyError as error:
+            self._unsure = self._unsure or isinstance(error, CommitUnknownError)
             log.error("claiming waits", reason=error.reason)
             await self._clock.sleep(1)
             return False
@@ -157,6 +161,26 @@ class Scheduler:
             if order.claimed:
                 order.lane.offer(order.backlog.priority, order.claimed)
         return count < len(made)
+
+    async def _hand_back_unknown(self) -> None:
+        """After a claim whose commit was never heard of: what is under our lease and not in our hands goes back."""
+        held = self._settler.holds()
+        for lane in self._lanes.values():
+            held |= lane.holds()
+
+        def hand_back(tx: Tx) -> int:
+            unknown = [one for one in queue.leased_ids(tx, self._lease_id) if one not in held]
+            rows = queue.leased_by(tx, self._lease_id, unknown)
+            queue.hand_back(tx, rows, lease_id=self._lease_id, now_ms=self._clock.now_ms())
+            return len(rows)
+
+        try:
+            count = await self._database.write(hand_back)
+        except BusyError as error:
+            log.error("handing back waits", reason=error.reason)
+            return
+        self._unsure = False
+        log.warning("a claim of unknown fate was looked after", handed_back=count)
 
     async def _orders(self) -> list[Order]:
         return await self._waiting.orders(

@@ -80,6 +80,7 @@ class Settler:
         self._retry, self._time_scale, self._clock, self._ids, self._rng = retry, time_scale, clock, ids, rng
         self.counts = counts
         self._pending: list[Settled] = []
+        self._committing: list[Settled] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -114,6 +115,10 @@ class Settler:
         self.put(Settled(settlement, suppression, notice, envelope), attempt.provider)
         return verdict
 
+    def holds(self) -> set[int]:
+        """Ids of the deliveries whose outcome is not in the database yet."""
+        return {one.settlement.claimed.id for one in (*self._pending, *self._committing)}
+
     @property
     def waiting(self) -> int:
         """Outcomes that are not in the database yet."""
@@ -133,8 +138,9 @@ class Settler:
             await asyncio.sleep(GATHER_S)
             self._wake.clear()
             while self._pending:
-                batch, self._pending = self._pending[:MAX_BATCH], self._pending[MAX_BATCH:]
-                await self._commit(batch)
+                self._committing, self._pending = self._pending[:MAX_BATCH], self._pending[MAX_BATCH:]
+                await self._commit(self._committing)
+                self._committing = []
             self._idle.set()
 
     async def drained(self) -> None:

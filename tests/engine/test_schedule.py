@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
+from mailfleet.base.errors import CommitUnknownError
 from mailfleet.engine import locate, schedule
 from mailfleet.engine import orders as orders_module
 from mailfleet.engine.lane import LaneLimits
 from mailfleet.store import sites, tenants
+from mailfleet.store.database import Tx
 from tests.engine.plant import LITERAL, OWNER, Plant, Works, running, until
 from tests.engine.test_lane import Host
 from tests.net.scripted_peer import scripted
@@ -161,6 +164,32 @@ async def test_a_commit_claims_no_more_than_is_good_for_the_others(
     assert lane.held == 8
     assert await works.scheduler._claim() is False
     assert lane.held == 16
+
+
+async def test_a_claim_that_nobody_heard_of_goes_back(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    works = await Works(plant).start()
+    await plant.upload(*addresses("a", 30))
+    await scanned(plant, works)
+    (lane,) = works.scheduler._lanes.values()
+    lane.allowed = 0
+    write = plant.database.write
+
+    async def deaf(work: Callable[[Tx], object]) -> object:
+        await write(work)
+        raise CommitUnknownError("the server went away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(plant.database, "write", deaf)
+        await works.scheduler._claim()
+    assert Counter((await plant.states()).values()) == {"leased": 16, "queued": 14}
+    assert lane.held == 0
+    plant.clock.skip(10)
+    await works.scheduler._scan()
+    await works.scheduler._claim()
+    assert lane.held == 16
+    assert Counter((await plant.states()).values()) == {"leased": 16, "queued": 14}
+    assert (await plant.kinds()).count("lease_released") == 16
+    await plant.database.read(check_laws)
 
 
 # With everything running
