@@ -165,6 +165,9 @@ class Line:
         if lane.unreachable is not None:
             await lane.settle(Attempt(item.claimed, lane.unreachable, lane.site.provider))
             return False
+        if self._connection is not None:  # it ended while there was nothing to do
+            self._connection.abort()
+            self._connection = None
         started_s = lane.edges.clock.monotonic_s()
         try:
             connection, outcome, transcript = await lane.edges.connector.open(

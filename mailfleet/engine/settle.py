@@ -97,7 +97,9 @@ class Settler:
         verdict = self.judge(attempt, attempts=attempts)
         if attempt.seconds:
             self.counts.attempted(attempt.provider, attempt.seconds)
-        if verdict.action is Action.DELIVER and claimed.envelope is None:  # by far the most, and nothing else is owed
+        if verdict.action is Action.DELIVER and "SUCCESS" not in (
+            claimed.envelope or ""
+        ):  # by far the most: nothing is owed
             settled = Settled(self._settlement(attempt, verdict, DeliveryState.DELIVERED, attempts, None))
             self.put(settled, attempt.provider)
             return verdict
