@@ -26,14 +26,13 @@ _DUE_IDS = (
 _LEASE = "UPDATE delivery SET state = 2, lease_id = ? WHERE id IN (SELECT value FROM json_each(?))"
 _READ = f"SELECT json_group_array(json_array({_CLAIMED})) FROM delivery WHERE id IN (SELECT value FROM json_each(?))"
 # By an array of ids: a join would tempt the planner to walk the table when its statistics are old.
-_CLAIM = Pair(
-    "",
+_CLAIM = (
     "WITH wanted AS (SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[],"
     " ?::bigint[]) AS w (site_id, priority, flow_id, tried, now_ms, n, lease_id))"
     " UPDATE delivery SET state = 2, lease_id = (SELECT max(lease_id) FROM wanted) WHERE id = ANY (ARRAY("
     " SELECT d.id FROM wanted w CROSS JOIN LATERAL (SELECT id FROM delivery WHERE"
     f" {_DUE.format('w.site_id', 'w.priority', 'w.flow_id', 'w.tried', 'w.now_ms')}"
-    f" LIMIT w.n FOR UPDATE SKIP LOCKED) d)) RETURNING {_CLAIMED}",
+    f" LIMIT w.n FOR UPDATE SKIP LOCKED) d)) RETURNING {_CLAIMED}"
 )
 
 
