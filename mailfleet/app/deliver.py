@@ -207,4 +207,5 @@ def _limits(delivery: Delivery, providers: ProviderTable, provider: str) -> Lane
         min(delivery.messages_per_connection, known.messages_per_connection),
         delivery.idle_connection_s,
         known.tls_required,
+        delivery.commands_behind_message,
     )

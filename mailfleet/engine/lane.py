@@ -39,6 +39,7 @@ class LaneLimits:
     messages_per_connection: int
     idle_connection_s: float
     tls_required: bool = False
+    commands_behind_message: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,9 @@ class Lane:
         self.unreachable = site_failure(site)
         self.target = MIN_TARGET * 4
         self.allowed = limits.connections  # fewer after the site said that it has enough
-        self._follows = True  # until the site shows that it does not like commands behind a message
+        self._follows = (
+            limits.commands_behind_message
+        )  # until the site shows that it does not like commands behind a message
         self._reach = FIRST_CONNECTIONS
         self._heap: list[Item] = []
         self._out: set[int] = set()  # ids of what its lines have taken
