@@ -42,6 +42,11 @@ class Envelope:
             delay_told=stored.get("delay_told", False),
         )
 
+    @staticmethod
+    def wants_success(text: str | None) -> bool:
+        """Whether the stored form may ask for a DSN of success; without reading it, for hardly any does."""
+        return text is not None and "SUCCESS" in text
+
     def dump(self) -> str | None:
         """The stored form; None for the default."""
         if self == DEFAULT:

@@ -68,9 +68,7 @@ class Lane:
         self.unreachable = site_failure(site)
         self.target = MIN_TARGET * 4
         self.allowed = limits.connections  # fewer after the site said that it has enough
-        self._follows = (
-            limits.commands_behind_message
-        )  # until the site shows that it does not like commands behind a message
+        self._follows = limits.commands_behind_message  # until the site shows that it does not like it
         self._reach = FIRST_CONNECTIONS
         self._heap: list[Item] = []
         self._out: set[int] = set()  # ids of what its lines have taken
@@ -98,11 +96,6 @@ class Lane:
     def busy(self) -> bool:
         """Something waits or is being attempted."""
         return bool(self._heap or self._lines)
-
-    @property
-    def at_rest(self) -> bool:
-        """Nothing waits and nothing is under way; connections may be open."""
-        return not self._heap and len(self._idle) == self._active
 
     @property
     def may_follow(self) -> bool:

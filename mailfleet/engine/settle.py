@@ -97,9 +97,9 @@ class Settler:
         verdict = self.judge(attempt, attempts=attempts)
         if attempt.seconds:
             self.counts.attempted(attempt.provider, attempt.seconds)
-        if verdict.action is Action.DELIVER and "SUCCESS" not in (
-            claimed.envelope or ""
-        ):  # by far the most: nothing is owed
+        if verdict.action is Action.DELIVER and not Envelope.wants_success(
+            claimed.envelope
+        ):  # nothing is owed: by far the most
             settled = Settled(self._settlement(attempt, verdict, DeliveryState.DELIVERED, attempts, None))
             self.put(settled, attempt.provider)
             return verdict

@@ -37,18 +37,20 @@ def _content_end(text: bytes) -> int:
 
 def relaxed_body(body: bytes) -> bytes:
     """RFC 6376 3.4.4: white space reduced, empty lines at the end dropped; an empty body stays empty."""
-    text = relax_lines(body if body.endswith(_CRLF) else body + _CRLF)
-    end = _content_end(text)
-    return text[:end] + _CRLF if end else b""
+    return _without_empty_end(relax_lines(body if body.endswith(_CRLF) else body + _CRLF))
+
+
+def _without_empty_end(lines: bytes) -> bytes:
+    """Whole lines less the empty ones at the end; the same object where there are none, as nearly always."""
+    end = _content_end(lines)
+    if end and end + 2 == len(lines):
+        return lines
+    return lines[:end] + _CRLF if end else b""
 
 
 def digest_of_relaxed(lines: bytes) -> bytes:
     """What ``bh=`` carries for a body that ``relax_lines`` has been through already, as a whole or in runs of whole lines."""
-    text = lines if lines.endswith(_CRLF) else lines + _CRLF
-    end = _content_end(text)
-    if end and end + 2 == len(text):
-        return hashlib.sha256(text).digest()
-    return hashlib.sha256(text[:end] + _CRLF if end else b"").digest()
+    return hashlib.sha256(_without_empty_end(lines if lines.endswith(_CRLF) else lines + _CRLF)).digest()
 
 
 def simple_body(body: bytes) -> bytes:

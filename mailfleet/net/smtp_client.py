@@ -110,17 +110,17 @@ class SmtpConnection(asyncio.Protocol):
     @property
     def can_follow(self) -> bool:
         """One more transaction may be submitted while one is under way: its commands go out in one piece with the message."""
-        return self._session.can_follow and self.usable_transport
+        return self._session.can_follow and self._transport_open
 
     @property
-    def usable_transport(self) -> bool:
+    def _transport_open(self) -> bool:
         """The transport is open on our side."""
         return self._transport is not None and not self._transport.is_closing()
 
     @property
     def usable(self) -> bool:
         """A transaction may be sent now. The remote can still hang up at any time: see ``TransactionResult.inconclusive``."""
-        return self._session.state is SessionState.READY and self.usable_transport
+        return self._session.state is SessionState.READY and self._transport_open
 
     @property
     def extensions(self) -> Extensions:

@@ -106,6 +106,7 @@ class Database(Protocol):
     def on_wake(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` on this event loop soon after a commit, of any process, in which ``Tx.wake`` was called.
 
+        Asking again for the same callback changes nothing: a loop that is begun anew does not listen twice.
         Several commits may make one call, a call may be lost, and one may come for nothing: whoever listens looks for itself,
         and from time to time without being called.
         """

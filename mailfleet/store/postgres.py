@@ -165,13 +165,14 @@ class PostgresDatabase(ThreadedDatabase):
         self._part = self._generation = 0
         self._local = threading.local()
         self._reading: list[Session] = []
-        self._listening: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
+        self._listening: dict[Callable[[], None], tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = {}
         super().__init__(readers)
 
     def on_wake(self, callback: Callable[[], None]) -> None:
         """See ``Database.on_wake``."""
-        loop = asyncio.get_running_loop()
-        self._listening.append((loop, loop.create_task(self._listen(callback))))
+        if callback not in self._listening:
+            loop = asyncio.get_running_loop()
+            self._listening[callback] = (loop, loop.create_task(self._listen(callback)))
 
     async def _listen(self, callback: Callable[[], None]) -> None:
         wait_s = 0.1
@@ -221,7 +222,7 @@ class PostgresDatabase(ThreadedDatabase):
         with ThreadPoolExecutor(1) as elsewhere:
             for session in self._reading:
                 elsewhere.submit(session.close)
-        for loop, task in self._listening:
+        for loop, task in self._listening.values():
             with contextlib.suppress(RuntimeError):  # the loop is closed: the task is over
                 loop.call_soon_threadsafe(task.cancel)
 

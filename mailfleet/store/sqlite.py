@@ -114,14 +114,17 @@ class SqliteDatabase(ThreadedDatabase):
         self._path = path
         self._connection: apsw.Connection | None = None  # the writer's
         self._local = threading.local()
-        self._listeners: list[Listener] = []
+        self._listeners: dict[Callable[[], None], Listener] = {}
         self._lock_file = os.open(path.with_name(path.name + ".writer"), os.O_RDWR | os.O_CREAT, 0o600)
         super().__init__(readers)
 
     def on_wake(self, callback: Callable[[], None]) -> None:
         """See ``Database.on_wake``."""
-        with contextlib.suppress(OSError):  # a full disk has no place for it: who listens also looks from time to time
-            self._listeners.append(Listener(self._path, callback))
+        if callback not in self._listeners:
+            with contextlib.suppress(
+                OSError
+            ):  # a full disk has no place for it: who listens also looks from time to time
+                self._listeners[callback] = Listener(self._path, callback)
 
     def _read(self, work: Callable[[Tx], T]) -> T:
         connection = getattr(self._local, "connection", None)
@@ -148,7 +151,7 @@ class SqliteDatabase(ThreadedDatabase):
             self._connection.close()
 
     def _end(self) -> None:
-        for listener in self._listeners:
+        for listener in self._listeners.values():
             listener.close()
         os.close(self._lock_file)
 

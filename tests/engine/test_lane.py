@@ -93,7 +93,7 @@ async def loaded(works: Works, count: int) -> tuple[Lane, list[Claimed]]:
 
 async def over(lane: Lane, works: Works) -> None:
     """Until everything that was offered is decided."""
-    await until(lambda: lane.at_rest)
+    await until(lambda: not lane.held and len(lane._idle) == lane._active)
     await works.settler.drained()
 
 

@@ -72,6 +72,15 @@ async def test_a_commit_wakes_everybody(open_database: OpenDatabase) -> None:
         await second.once_more()
 
 
+async def test_asking_twice_is_listening_once(database_path: Path) -> None:
+    heard = Heard()
+    door = open_door(database_path)
+    for _ in range(3):  # a loop that is begun anew after trouble
+        door.on_wake(heard)
+    assert len([name for name in os.listdir(database_path.parent) if ".wake-" in name]) == 1
+    door.close()
+
+
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_nobody_is_woken_for_nothing(database: Database) -> None:
     heard = await listening(database)
