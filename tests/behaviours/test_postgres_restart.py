@@ -45,7 +45,7 @@ def test_the_server_dies_and_comes_back(serve: Callable[..., Server], cluster: C
     view = server.wait_campaign(campaign, 120)
     assert {role: pid for role, pid in server.pids().items() if role != "jobs"} == {
         role: pid for role, pid in pids.items() if role != "jobs"
-    }, "the roles sit it out"
+    }, f"the roles sit it out\n{server.output()}"
     check_accounts(server, campaign, view, people)
     repeats = {one.message_id for _, one in journal.read(server.data) if one.accepted and one.repeat}
     on_wire, cut_off = who_may_have_had_it_twice(server, campaign)

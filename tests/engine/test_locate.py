@@ -43,7 +43,7 @@ async def zone() -> AsyncIterator[ZoneServer]:
         yield server
 
 
-def locator(plant: Plant, zone: ZoneServer, *, slot: int = 0, slots: int = 1, patience_s: float = 0.1) -> Locator:
+def locator(plant: Plant, zone: ZoneServer, *, slot: int = 0, slots: int = 1, patience_s: float = 0.5) -> Locator:
     return Locator(
         plant.database,
         Resolver([f"127.0.0.1:{zone.port}"], patience_s, plant.clock),
