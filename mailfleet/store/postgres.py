@@ -52,7 +52,8 @@ CHANNEL = "mailfleet_wake"
 ASK_WITHIN_S = 15.0  # whether a commit came through whose connection was lost
 _LOCKS = 0x6D61696C  # advisory locks of ours: (this, which)
 _LOG_LOCK = 1
-_NUMBER = "pg_current_xact_id()::text"
+_NOW_MS = "(extract(epoch FROM now()) * 1000)::bigint"
+_MARKS_KEPT_MS = 30 * 86_400_000  # of writers that have committed nothing since
 NODE_LOCKS = _LOCKS + 2  # (this, number of the node): held by each of its processes
 _PART_LOCKS = _LOCKS + 1  # (this, part): held as long as the connection lives
 _Log = tuple[str, tuple[str, ...]]  # table, columns
@@ -66,7 +67,6 @@ class PostgresTx:
     def __init__(self, session: Session, part: int = 0) -> None:
         self._session, self.part = session, part
         self.wakes = False
-        self.number: str | None = None  # of this transaction, as far as it was asked for
         self._logged: dict[_Log, list[Sequence[Any]]] = {}
         self._log_locked = False
 
@@ -104,7 +104,7 @@ class PostgresTx:
     def lock_log(self) -> None:
         """See ``Tx.lock_log``."""
         if not self._log_locked:
-            self.number = self.value(f"SELECT {_NUMBER}, pg_advisory_xact_lock({_LOCKS}, {_LOG_LOCK})")
+            self._session.execute(f"SELECT pg_advisory_xact_lock({_LOCKS}, {_LOG_LOCK})")
             self._log_locked = True
 
     def rows(self, sql: Sql, params: Params = ()) -> list[Row]:
@@ -163,6 +163,7 @@ class PostgresDatabase(ThreadedDatabase):
         self._url, self._node = url, node
         self._session = Session(url, WRITER_SETTINGS)
         self._part = self._generation = 0
+        self._writer_id, self._mark = random.getrandbits(62), 0  # noqa: S311
         self._local = threading.local()
         self._reading: list[Session] = []
         self._listening: dict[Callable[[], None], tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = {}
@@ -251,18 +252,17 @@ class PostgresDatabase(ThreadedDatabase):
         for job in group:
             job.result = job.error = None
         _begin(session, "BEGIN")
-        if self._generation != session.generation:
-            self._part, self._generation = self._take_part(), session.generation
-            if self._node:
-                session.execute(f"SELECT pg_advisory_lock_shared({NODE_LOCKS}, {node_number(self._node)})")
-        tx = PostgresTx(session, self._part)
         try:
+            if self._generation != session.generation:
+                self._introduce(session)
+            tx = PostgresTx(session, self._part)
             for job in group:
                 if careful:
                     _run_in_savepoint(session, tx, job)
                 else:
                     job.result = job.work(tx)
             tx.flush()
+            self._write_mark(session)
         except asyncpg.ReadOnlySQLTransactionError:
             session.drop()  # the primary may be another one by now
             raise LostError("the database server is a standby, which takes no writes", retry_after_s=5) from None
@@ -280,18 +280,37 @@ class PostgresDatabase(ThreadedDatabase):
         self.jobs += len(group)
         return False
 
+    def _introduce(self, session: Session) -> None:
+        """On a new connection: what goes with it, and a row for this writer's marks that is there before the first of them."""
+        self._part = self._take_part()
+        if self._node:
+            session.execute(f"SELECT pg_advisory_lock_shared({NODE_LOCKS}, {node_number(self._node)})")
+        session.execute(
+            f"DELETE FROM commit_mark WHERE since_ms < {_NOW_MS} - {_MARKS_KEPT_MS} AND writer <> {self._writer_id};"
+            f"INSERT INTO commit_mark (writer, mark, since_ms) VALUES ({self._writer_id}, {self._mark}, {_NOW_MS})"
+            " ON CONFLICT (writer) DO NOTHING; COMMIT; BEGIN"
+        )
+        self._generation = session.generation
+
+    def _write_mark(self, session: Session) -> None:
+        self._mark += 1
+        values = f"mark = {self._mark}, since_ms = {_NOW_MS}"
+        session.execute(f"UPDATE commit_mark SET {values} WHERE writer = {self._writer_id}")
+
     def _commit(self, tx: PostgresTx) -> None:
-        number = tx.number or tx.value(f"SELECT {_NUMBER}")
         try:
             done = self._session.execute(f"NOTIFY {CHANNEL}; COMMIT" if tx.wakes else "COMMIT")
         except LostError as error:
-            self._ask_whether_committed(str(number), error)
+            self._ask_whether_committed(error)
             return
         # A transaction in which a statement has failed is rolled back by COMMIT, and that is no error to the server.
         assert done == "COMMIT", "a job has hidden the error of a statement"
 
-    def _ask_whether_committed(self, number: str, lost: LostError) -> None:
-        """The connection was lost while it committed: the server knows what became of it, as soon as it answers again.
+    def _ask_whether_committed(self, lost: LostError) -> None:
+        """The connection was lost while it committed: the mark says what became of it, as soon as the server answers again.
+
+        ``FOR UPDATE`` waits for the old transaction where the server has not noticed yet that nobody is at its other end.
+        The number that the server gave the transaction would not do: after a crash it is given once more, to another one.
 
         Returns if it is committed; raises ``AgainError`` if not, and ``CommitUnknownError`` when that cannot be learnt.
         """
@@ -299,16 +318,18 @@ class PostgresDatabase(ThreadedDatabase):
         while time.monotonic() < until_s:
             try:
                 self._session.open()
-                status = PostgresTx(self._session).value("SELECT pg_xact_status(?::text::xid8)", (number,))
-            except BusyError:
-                status = "in progress"
-            if status == "committed":
-                return
-            if status == "aborted":
-                raise AgainError(lost.reason)
-            if status is None:
+                asked = f"SELECT mark FROM commit_mark WHERE writer = {self._writer_id} FOR UPDATE"
+                found = PostgresTx(self._session).value(asked)
+            except (AgainError, BusyError):
+                time.sleep(0.1)
+                continue
+            if (
+                found is None
+            ):  # of a writer that was silent for very long, or another server took over, from before it was there
                 break
-            time.sleep(0.1)
+            if found == self._mark:
+                return
+            raise AgainError(lost.reason)
         raise CommitUnknownError(f"the database server may have committed or not: {lost.reason}", retry_after_s=5)
 
     def _take_part(self) -> int:

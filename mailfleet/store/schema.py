@@ -178,6 +178,17 @@ def _event(into: MetaData, engine: Engine) -> Table:
     )
 
 
+def _commit_mark(into: MetaData) -> Table:
+    """What each writer wrote into its last commit: by it a commit is known again whose connection was lost."""
+    return Table(
+        "commit_mark",
+        into,
+        Column("writer", _BIG, primary_key=True, autoincrement=False),
+        _int("mark"),
+        _int("since_ms"),
+    )
+
+
 mail_domain = Table(  # a recipient domain and the site that takes its mail
     "mail_domain",
     metadata,
@@ -289,4 +300,6 @@ def metadata_for(engine: Engine) -> MetaData:
     for table in metadata.tables.values():
         table.to_metadata(made)
     _event(made, engine)
+    if engine == "postgres":
+        _commit_mark(made)
     return made
