@@ -163,7 +163,7 @@ class PostgresDatabase(ThreadedDatabase):
         self._url, self._node = url, node
         self._session = Session(url, WRITER_SETTINGS)
         self._part = self._generation = 0
-        self._writer_id, self._mark = random.getrandbits(62), 0  # noqa: S311
+        self._writer_id, self._mark = random.getrandbits(62), 0
         self._local = threading.local()
         self._reading: list[Session] = []
         self._listening: dict[Callable[[], None], tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = {}
