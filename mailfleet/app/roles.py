@@ -20,7 +20,7 @@ from mailfleet.config.settings import Settings, worker_count
 from mailfleet.engine.maintain import Maintainer
 from mailfleet.engine.requests import Actor
 from mailfleet.sandbox import role as sandbox_role
-from mailfleet.store import clock_steps, events, properties, sending, sites, tenants
+from mailfleet.store import clock_steps, egress, events, properties, sending, sites, tenants
 
 SANDBOX_DOMAIN = "shop.example"
 
@@ -59,6 +59,7 @@ def bootstrap(settings: Settings, folder: DataFolder) -> None:
         try:
             await _bind_kind(base)
             await base.database.write(tenants.ensure_default)
+            await base.database.write(lambda tx: egress.ensure_default(tx, base.clock.now_ms()))
             # No process delivers now, and there may be fewer of them this time
             await base.database.write(sites.reset_shares)
             await base.database.write(lambda tx: events.make_parts(tx, now_ms=base.clock.now_ms()))

@@ -9,7 +9,7 @@ from mailfleet.store.database import Tx
 _HURRY = f"""
 UPDATE delivery SET due_ms = CASE WHEN due_ms - :step_ms > :now_ms THEN due_ms - :step_ms ELSE :now_ms END WHERE id IN (
   SELECT id FROM delivery WHERE state = 1 AND id > :after AND due_ms > :now_ms AND (
-    tried = 1
+    way > 0
     OR (due_ms - ((id >> {MADE_SHIFT}) + {EPOCH_MS}) BETWEEN -60000 AND 1000
       AND NOT EXISTS (SELECT 1 FROM campaign c WHERE c.id = delivery.campaign_id AND c.send_at_ms IS NOT NULL)))
   ORDER BY id LIMIT :limit

@@ -121,9 +121,10 @@ def backlog(tx: Tx, tenant_id: int) -> list[BacklogRow]:
         # Counted by number, named afterwards: grouping a million rows by words costs six times as much.
         rows = tx.rows(
             "SELECT coalesce(t.key, ''), coalesce(t.provider, ''), g.state, g.tried, g.bounce_class, g.n, g.oldest, g.due"
-            " FROM (SELECT site_id, state, tried, coalesce(bounce_class, '') AS bounce_class, count(*) AS n,"
+            " FROM (SELECT site_id, state, CASE WHEN way = 0 THEN 0 ELSE 1 END AS tried,"
+            " coalesce(bounce_class, '') AS bounce_class, count(*) AS n,"
             f" min(accepted_ms) AS oldest, min(due_ms) AS due FROM delivery WHERE state = {int(state)} AND tenant_id = ?"
-            " GROUP BY site_id, state, tried, 4) AS g LEFT JOIN site t ON t.id = g.site_id",
+            " GROUP BY site_id, state, 3, 4) AS g LEFT JOIN site t ON t.id = g.site_id",
             (tenant_id,),
         )
         found += [BacklogRow(*row) for row in rows]

@@ -1,6 +1,6 @@
 """The queue: deliveries inserted, claimed, settled. State and event change in the same transaction, and so does the tally.
 
-Claims walk the index ``(site_id, priority, flow_id, tried, due_ms)`` of queued rows, so their cost does not depend on how much
+Claims walk the index ``(site_id, priority, flow_id, way, due_ms)`` of queued rows, so their cost does not depend on how much
 is queued; which flow's turn it is, is decided above (``engine``).
 """
 
@@ -72,36 +72,36 @@ def stage(tx: Tx, deliveries: Sequence[NewDelivery], *, block: int = 0) -> None:
 _BACKLOG_BY_SEEKS = """
 WITH RECURSIVE step (id) AS (
   SELECT (SELECT id FROM delivery WHERE state = 1 AND site_id > 0
-          ORDER BY site_id, priority, flow_id, tried, due_ms LIMIT 1)
+          ORDER BY site_id, priority, flow_id, way, due_ms LIMIT 1)
   UNION ALL
   SELECT coalesce(
     (SELECT id FROM delivery WHERE state = 1 AND site_id = c.site_id AND priority = c.priority AND flow_id = c.flow_id
-       AND tried > c.tried ORDER BY tried, due_ms LIMIT 1),
+       AND way > c.way ORDER BY way, due_ms LIMIT 1),
     (SELECT id FROM delivery WHERE state = 1 AND site_id = c.site_id AND priority = c.priority AND flow_id > c.flow_id
-       ORDER BY flow_id, tried, due_ms LIMIT 1),
+       ORDER BY flow_id, way, due_ms LIMIT 1),
     (SELECT id FROM delivery WHERE state = 1 AND site_id = c.site_id AND priority > c.priority
-       ORDER BY priority, flow_id, tried, due_ms LIMIT 1),
+       ORDER BY priority, flow_id, way, due_ms LIMIT 1),
     (SELECT id FROM delivery WHERE state = 1 AND site_id > c.site_id
-       ORDER BY site_id, priority, flow_id, tried, due_ms LIMIT 1))
+       ORDER BY site_id, priority, flow_id, way, due_ms LIMIT 1))
   FROM step JOIN delivery c ON c.id = step.id
 )
-SELECT d.site_id, d.priority, d.flow_id, d.tried, d.due_ms FROM step JOIN delivery d ON d.id = step.id
+SELECT d.site_id, d.priority, d.flow_id, d.way, d.due_ms FROM step JOIN delivery d ON d.id = step.id
 """
 
 
 # PostgreSQL seeks by a comparison of rows as it should.
-_PLACE = "site_id, priority, flow_id, tried"
+_PLACE = "site_id, priority, flow_id, way"
 _FIRST = f"ORDER BY {_PLACE}, due_ms LIMIT 1"
 _BACKLOG = Pair(
     _BACKLOG_BY_SEEKS,
     f"WITH RECURSIVE step AS ((SELECT {_PLACE}, due_ms FROM delivery WHERE state = 1 AND site_id > 0 {_FIRST})"
     f" UNION ALL SELECT n.* FROM step s CROSS JOIN LATERAL (SELECT {_PLACE}, due_ms FROM delivery WHERE state = 1"
-    f" AND ({_PLACE}) > (s.site_id, s.priority, s.flow_id, s.tried) {_FIRST}) n) SELECT * FROM step",
+    f" AND ({_PLACE}) > (s.site_id, s.priority, s.flow_id, s.way) {_FIRST}) n) SELECT * FROM step",
 )
 
 
 def backlog(tx: Tx) -> list[Backlog]:
-    """Every (site, priority, flow, tried) with queued deliveries in that order, a few index seeks each however many are queued."""
+    """Every (site, priority, flow, way) with queued deliveries in that order, a few index seeks each however many are queued."""
     return sorted(Backlog(*row) for row in tx.rows(_BACKLOG))
 
 

@@ -32,12 +32,12 @@ class NewDelivery(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """Queued deliveries that compete as one: the earliest is due at ``due_ms``. ``tried`` is 1 for retries, 0 for fresh mail."""
+    """Queued deliveries that compete as one: the earliest is due at ``due_ms``. ``way``: see ``policy.egress``."""
 
     site_id: int
     priority: int
     flow_id: int
-    tried: int
+    way: int
     due_ms: int
 
 
@@ -58,6 +58,7 @@ class Claimed(NamedTuple):
     address_key: str
     fields: str | None
     envelope: str | None
+    egress_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,29 +7,20 @@ Instants are integers in milliseconds (``_ms``). States, priorities and the like
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint, text
+from sqlalchemy import Column, Index, LargeBinary, MetaData, Table, Text, UniqueConstraint, text
 
+from mailfleet.store import schema_fleet
+from mailfleet.store.columns import BIG as _BIG
+from mailfleet.store.columns import id_column as _id
+from mailfleet.store.columns import int_column as _int
+from mailfleet.store.columns import metadata
+from mailfleet.store.columns import text_column as _text
 from mailfleet.store.statements import Engine
 
-metadata = MetaData()  # what is the same on every engine
-
-_BIG = BigInteger().with_variant(Integer, "sqlite")
 _QUEUED = text("state = 1")
 _LEASED = text("state = 2")
 _WATCHED = text("next_locate_ms > 0")
 _NAMED = text("message_id <> ''")
-
-
-def _id(*, counted: bool = False) -> Column[int]:
-    return Column("id", _BIG, primary_key=True, autoincrement=counted)
-
-
-def _int(name: str, default: int | None = None) -> Column[int]:
-    return Column(name, _BIG, nullable=False, server_default=None if default is None else text(str(default)))
-
-
-def _text(name: str, default: str | None = None) -> Column[str]:
-    return Column(name, Text, nullable=False, server_default=None if default is None else text(f"'{default}'"))
 
 
 Table(  # what is true of the database as a whole
@@ -39,7 +30,14 @@ Table(  # what is true of the database as a whole
     _text("value"),
 )
 
-tenant = Table("tenant", metadata, _id(), Column("name", Text, nullable=False, unique=True))
+tenant = Table(
+    "tenant",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    _int("pool_id", 0),  # 0: the default pool
+    _text("rates", ""),  # as a person writes them: "10/s 20000/d"
+)
 
 stream = Table(
     "stream",
@@ -49,6 +47,9 @@ stream = Table(
     _text("name"),
     _text("kind"),  # transactional | bulk
     _int("weight", 1),
+    _int("pool_id", 0),  # 0: the tenant's
+    _text("spill", "later"),  # where mail beyond a warm-up's cap goes: later | overflow
+    _text("rates", ""),
     UniqueConstraint("tenant_id", "name"),
 )
 
@@ -98,6 +99,7 @@ campaign = Table(
     Column("send_at_ms", _BIG),
     Column("finished_ms", _BIG),
     _text("pause_reason", ""),
+    _text("rates", ""),
 )
 
 tally = Table(  # how many deliveries of a campaign are in which state; kept in the same commit as the states
@@ -126,7 +128,8 @@ delivery = Table(
     _int("expires_ms"),
     _int("accepted_ms"),
     _int("attempts", 0),
-    _int("tried", 0),  # 1 after a deferral: retries and fresh mail take turns
+    _int("way", 0),  # 0 fresh, 1 again from anywhere, 2n again from egress n only, 2n + 1 from any but n
+    _int("egress_id", 0),  # of the claim that it is or was last under
     _int("lease_id", 0),
     _text("address"),  # wire form
     _text("address_key"),
@@ -142,7 +145,7 @@ delivery = Table(
         "site_id",
         "priority",
         "flow_id",
-        "tried",
+        "way",
         "due_ms",
         sqlite_where=_QUEUED,
         postgresql_where=_QUEUED,
@@ -297,6 +300,7 @@ idempotency = Table(
 def metadata_for(engine: Engine) -> MetaData:
     """Every table as this engine has it."""
     made = MetaData()
+    assert set(schema_fleet.TABLES) <= set(metadata.tables.values())
     for table in metadata.tables.values():
         table.to_metadata(made)
     _event(made, engine)

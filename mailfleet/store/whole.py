@@ -17,8 +17,8 @@ from mailfleet.store.leases import BY_ID_ONLY
 from mailfleet.store.rows import Claimed
 from mailfleet.store.statements import Pair, Row
 
-_CLAIMED = ", ".join(f"delivery.{name}" for name in (*Claimed._fields, "priority", "tried"))
-_DUE = "state = 1 AND site_id = {} AND priority = {} AND flow_id = {} AND tried = {} AND due_ms <= {} ORDER BY due_ms"
+_CLAIMED = ", ".join(f"delivery.{name}" for name in (*Claimed._fields, "priority", "way"))
+_DUE = "state = 1 AND site_id = {} AND priority = {} AND flow_id = {} AND way = {} AND due_ms <= {} ORDER BY due_ms"
 _DUE_IDS = (
     "SELECT json_group_array(id) FROM"
     f" (SELECT id FROM delivery WHERE {_DUE.format('?1', '?2', '?3', '?4', '?5')} LIMIT ?6)"
@@ -28,18 +28,18 @@ _READ = f"SELECT json_group_array(json_array({_CLAIMED})) FROM delivery WHERE id
 # By an array of ids: a join would tempt the planner to walk the table when its statistics are old.
 _CLAIM = (
     "WITH wanted AS (SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[],"
-    " ?::bigint[]) AS w (site_id, priority, flow_id, tried, now_ms, n, lease_id))"
+    " ?::bigint[]) AS w (site_id, priority, flow_id, way, now_ms, n, lease_id))"
     " UPDATE delivery SET state = 2, lease_id = (SELECT max(lease_id) FROM wanted) WHERE id = ANY (ARRAY("
     " SELECT d.id FROM wanted w CROSS JOIN LATERAL (SELECT id FROM delivery WHERE"
-    f" {_DUE.format('w.site_id', 'w.priority', 'w.flow_id', 'w.tried', 'w.now_ms')}"
+    f" {_DUE.format('w.site_id', 'w.priority', 'w.flow_id', 'w.way', 'w.now_ms')}"
     f" LIMIT w.n FOR UPDATE SKIP LOCKED) d)) RETURNING {_CLAIMED}"
 )
 
 
 def lease_due(tx: Tx, rows: Sequence[Sequence[int]]) -> list[Row]:
-    """Lease what is due. Each row is ``(site_id, priority, flow_id, tried, now_ms, limit, lease_id)``, the last the same in all.
+    """Lease what is due. Each row is ``(site_id, priority, flow_id, way, now_ms, limit, lease_id)``, the last the same in all.
 
-    Returns the columns of ``Claimed`` with priority and tried behind them, in no order.
+    Returns the columns of ``Claimed`` with priority and way behind them, in no order.
     """
     if tx.engine == "postgres":
         return tx.batch(_CLAIM, rows)
@@ -59,11 +59,11 @@ _HELD = (
     " WHERE id IN (SELECT value FROM json_each(?)) AND state = 2 AND +lease_id = ?"
 )
 _SETTLE = Pair(
-    "UPDATE delivery SET state = n.state, attempts = n.attempts, tried = 1, due_ms = n.due_ms,"
+    "UPDATE delivery SET state = n.state, attempts = n.attempts, way = 1, due_ms = n.due_ms,"
     " bounce_class = n.bounce_class, reason = n.reason, lease_id = 0 FROM (SELECT"
     + ", ".join(f" value->>{place} AS {name}" for place, name in enumerate(_SETTLED.split(", ")))
     + " FROM json_each(?)) AS n WHERE delivery.id = n.id AND delivery.state = 2 AND +delivery.lease_id = n.lease_id",
-    "UPDATE delivery d SET state = n.state, attempts = n.attempts, tried = 1, due_ms = n.due_ms,"
+    "UPDATE delivery d SET state = n.state, attempts = n.attempts, way = 1, due_ms = n.due_ms,"
     " bounce_class = n.bounce_class, reason = n.reason, lease_id = 0"
     " FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::bigint[])"
     f" AS n ({_SETTLED}) WHERE d.id = n.id AND {BY_ID_ONLY} RETURNING d.id",

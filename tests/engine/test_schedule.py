@@ -97,9 +97,9 @@ async def test_what_does_not_run_takes_no_share(plant: Plant, steer: str) -> Non
 async def test_retries_and_fresh_mail_of_a_campaign_take_turns(plant: Plant) -> None:
     works = await Works(plant).start()
     await plant.upload(*addresses("a", 60), name="one")
-    await plant.database.write(lambda tx: tx.run("UPDATE delivery SET tried = 1 WHERE address LIKE 'a1%'"))
+    await plant.database.write(lambda tx: tx.run("UPDATE delivery SET way = 1 WHERE address LIKE 'a1%'"))
     await scanned(plant, works)
-    limits = Counter({order.backlog.tried: order.limit for order in await works.scheduler._orders()})
+    limits = Counter({order.backlog.way: order.limit for order in await works.scheduler._orders()})
     assert limits == {0: 8, 1: 8}
 
 

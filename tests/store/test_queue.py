@@ -133,7 +133,7 @@ def test_claims_stay_in_their_own_backlog(tx: Tx) -> None:
     assert [one.id for one in claim(tx, backlog=HERE._replace(site_id=8))] == [2]
     assert [one.id for one in claim(tx, backlog=HERE._replace(priority=0))] == [3]
     assert claim(tx, backlog=HERE._replace(flow_id=51)) == []
-    assert claim(tx, backlog=HERE._replace(tried=1)) == []
+    assert claim(tx, backlog=HERE._replace(way=1)) == []
     assert [one.id for one in claim(tx)] == [1]
 
 

@@ -71,7 +71,7 @@ class World:
         chosen, limit, lease = self.rng.choice(waiting), self.rng.randint(1, 6), self.rng.choice(self.leases)
         due = self.tx.rows(
             "SELECT id, due_ms FROM delivery WHERE state = 1 AND site_id = ? AND priority = ? AND flow_id = ?"
-            " AND tried = ? AND due_ms <= ?",
+            " AND way = ? AND due_ms <= ?",
             (*chosen[:4], self.now_ms),
         )
         claimed = queue.claim(self.tx, chosen, limit=limit, now_ms=self.now_ms, lease_id=lease)
@@ -144,7 +144,7 @@ class World:
     def check(self) -> None:
         check_laws(self.tx)
         every = self.tx.rows(
-            "SELECT site_id, priority, flow_id, tried, min(due_ms) FROM delivery WHERE state = 1 AND site_id > 0"
+            "SELECT site_id, priority, flow_id, way, min(due_ms) FROM delivery WHERE state = 1 AND site_id > 0"
             " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
         )
         assert queue.backlog(self.tx) == [Backlog(*row) for row in every]
