@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mailfleet.policy.lifecycle import DeliveryState, move
-from mailfleet.store import tally
+from mailfleet.store import tally, warmups
 from mailfleet.store.database import Row, Tx
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.rows import Claimed
@@ -68,15 +68,21 @@ def hand_back(tx: Tx, claimed: Sequence[Claimed], *, lease_id: int, now_ms: int)
     rows = sorted((one.id, lease_id) for one in claimed)
     held = {row[0] for row in tx.batch(_HAND_BACK, rows)} if rows else set()
     _count_released(
-        tx, [(one.id, one.tenant_id, one.campaign_id, one.attempts) for one in claimed if one.id in held], now_ms
+        tx,
+        [
+            (one.id, one.tenant_id, one.campaign_id, one.attempts, one.egress_id, one.site_id)
+            for one in claimed
+            if one.id in held
+        ],
+        now_ms,
     )
 
 
 def _count_released(tx: Tx, rows: Sequence[Row], now_ms: int, on_wire: frozenset[int] = frozenset()) -> None:
-    """Tell and count what went back from a lease: ``(id, tenant_id, campaign_id, attempts)`` of each."""
+    """Tell and count what went back from a lease: ``(id, tenant_id, campaign_id, attempts, egress_id, site_id)`` of each."""
     deltas: Counter[tuple[int, int]] = Counter()
     events = []
-    for delivery_id, tenant_id, campaign_id, attempts in rows:
+    for delivery_id, tenant_id, campaign_id, attempts, *_ in rows:
         deltas[campaign_id, DeliveryState.LEASED] -= 1
         deltas[campaign_id, DeliveryState.QUEUED] += 1
         if attempts:
@@ -85,11 +91,12 @@ def _count_released(tx: Tx, rows: Sequence[Row], now_ms: int, on_wire: frozenset
         events.append(EventRow(now_ms, tenant_id, kind, campaign_id, delivery_id, None))
     tally.add(tx, deltas)
     append(tx, events)
+    warmups.given_back(tx, Counter((row[4], row[5]) for row in rows))
 
 
 _DEAD = "SELECT id FROM delivery WHERE state = 2 AND lease_id = ? LIMIT ?"
 _FREE = "UPDATE delivery SET state = 1, lease_id = 0, due_ms = CASE WHEN due_ms < ? THEN due_ms ELSE ? END WHERE"
-_FREED = "RETURNING id, tenant_id, campaign_id, attempts"
+_FREED = "RETURNING id, tenant_id, campaign_id, attempts, egress_id, site_id"
 _RELEASE = Pair(
     f"{_FREE} id IN ({_DEAD}) {_FREED}",
     f"{_FREE} id = ANY (ARRAY({_DEAD} FOR UPDATE SKIP LOCKED)) {_FREED}",

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import orjson
 
+from mailfleet.policy.egress import deal
 from mailfleet.policy.lifecycle import DeliveryState, EventKind, FlowState, move
-from mailfleet.store import campaigns, tally, whole
+from mailfleet.store import campaigns, tally, warmups, whole
 from mailfleet.store.database import Tx
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.leases import ended_leases as ended_leases
@@ -113,16 +115,33 @@ _RUNNING_FLOWS = (
 _RUNNING = Pair(_RUNNING_FLOWS, f"{_RUNNING_FLOWS} ORDER BY f.id FOR SHARE OF f")
 
 
-def claim_many(tx: Tx, orders: Sequence[tuple[Backlog, int]], *, now_ms: int, lease_id: int) -> list[list[Claimed]]:
+class Order(NamedTuple):
+    """Claim up to ``limit`` of a backlog for one way out."""
+
+    backlog: Backlog
+    egress_id: int
+    limit: int
+
+
+def claim_many(tx: Tx, orders: Sequence[Order], *, now_ms: int, lease_id: int) -> list[list[Claimed]]:
     """Lease due deliveries of several backlogs, up to a limit of each; one list per order, in the same order.
 
-    None where the flow is not active (paused, cancelled, loading). No backlog may be named twice.
+    None where the flow is not active (paused, cancelled, loading). What several ways out claim of one backlog is dealt
+    to them evenly; no way out may name a backlog twice.
     """
-    wanted = sorted({backlog.flow_id for backlog, _ in orders})
+    by_backlog: dict[tuple[int, ...], dict[int, int]] = {}
+    for order in orders:
+        limits = by_backlog.setdefault(order.backlog[:4], {})
+        assert order.egress_id not in limits, "a backlog was named twice"
+        limits[order.egress_id] = order.limit
+    wanted = sorted({backlog.flow_id for backlog, _, _ in orders})
     running = {flow_id: (campaign_id, state) for flow_id, campaign_id, state in tx.rows(_RUNNING, (wanted,))}
-    rows = [(*backlog[:4], now_ms, limit, lease_id) for backlog, limit in orders if backlog.flow_id in running]
+    rows = [
+        (*key, now_ms, sum(limits.values()), lease_id, next(iter(limits)))
+        for key, limits in by_backlog.items()
+        if key[2] in running
+    ]
     found: dict[tuple[int, ...], list[Claimed]] = {row[:4]: [] for row in rows}
-    assert len(found) == len(rows), "a backlog was named twice"
     deltas: Counter[tuple[int, int]] = Counter()
     for row in whole.lease_due(tx, rows) if rows else ():
         one = Claimed(*row[:-2])
@@ -134,12 +153,33 @@ def claim_many(tx: Tx, orders: Sequence[tuple[Backlog, int]], *, now_ms: int, le
     waiting = {campaign_id for campaign_id, state in running.values() if state == "scheduled"}
     campaigns.start_scheduled(tx, *sorted(waiting & {campaign for campaign, _ in deltas}), now_ms=now_ms)
     tally.add(tx, deltas)
-    return [found.get(backlog[:4], []) for backlog, _ in orders]
+    dealt = _dealt(tx, by_backlog, found)
+    return [dealt.get((order.backlog[:4], order.egress_id), []) for order in orders]
 
 
-def claim(tx: Tx, backlog: Backlog, *, limit: int, now_ms: int, lease_id: int) -> list[Claimed]:
+def _dealt(
+    tx: Tx, by_backlog: dict[tuple[int, ...], dict[int, int]], found: dict[tuple[int, ...], list[Claimed]]
+) -> dict[tuple[tuple[int, ...], int], list[Claimed]]:
+    """What was leased, by backlog and way out."""
+    made: dict[tuple[tuple[int, ...], int], list[Claimed]] = {}
+    moved: list[tuple[int, int]] = []
+    for key, claimed in found.items():
+        limits = by_backlog[key]
+        if len(limits) == 1:
+            made[key, next(iter(limits))] = claimed
+            continue
+        claimed.sort(key=lambda one: one.id)
+        for one, egress_id in zip(claimed, deal(len(claimed), limits), strict=True):
+            if one.egress_id != egress_id:
+                moved.append((one.id, egress_id))
+            made.setdefault((key, egress_id), []).append(one._replace(egress_id=egress_id))
+    whole.deal_to(tx, sorted(moved))
+    return made
+
+
+def claim(tx: Tx, backlog: Backlog, *, limit: int, now_ms: int, lease_id: int, egress_id: int = 1) -> list[Claimed]:
     """Lease up to ``limit`` due deliveries of one backlog; none when its flow is not active (paused, cancelled, loading)."""
-    return claim_many(tx, [(backlog, limit)], now_ms=now_ms, lease_id=lease_id)[0]
+    return claim_many(tx, [Order(backlog, egress_id, limit)], now_ms=now_ms, lease_id=lease_id)[0]
 
 
 _WATCH = Pair(
@@ -157,7 +197,7 @@ def settle(tx: Tx, settlements: Sequence[Settlement], *, lease_id: int, now_ms: 
     """
     in_order = sorted(settlements, key=lambda one: one.claimed.id)  # of rows: everybody locks them in this order
     rows = [
-        (int(one.state), one.attempts, one.due_ms, one.bounce_class, one.reason, one.claimed.id, lease_id)
+        (int(one.state), one.attempts, one.due_ms, one.bounce_class, one.reason, one.way, one.claimed.id, lease_id)
         for one in in_order
     ]
     held = whole.end_leases(tx, rows, lease_id)
@@ -180,6 +220,7 @@ def settle(tx: Tx, settlements: Sequence[Settlement], *, lease_id: int, now_ms: 
             deltas[row.campaign_id, DEFERRED_TALLY] += 1
             watch.add(row.domain_id)
     events += _take_late_deliveries(tx, lost, deltas, now_ms)
+    warmups.settled(tx, [one for one in settlements if one not in lost])
     append(tx, events)
     tally.add(tx, deltas)
     if watch:  # a deferred delivery may outlive its domain's location: have it looked up again in time

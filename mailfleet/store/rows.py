@@ -63,7 +63,11 @@ class Claimed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What an attempt came to. ``due_ms`` only for a deferral. ``event`` is the JSON text of the event's data."""
+    """What an attempt came to. ``due_ms`` only for a deferral. ``event`` is the JSON text of the event's data.
+
+    ``way``: what the next attempt is asked for (``policy.egress``). ``provider``: that of the site it was tried at.
+    ``reached``: the remote said something. ``day``: of warm-up, when the attempt was over.
+    """
 
     claimed: Claimed
     state: DeliveryState
@@ -72,3 +76,7 @@ class Settlement:
     bounce_class: str
     reason: str
     event: str
+    way: int = 1
+    provider: str = ""
+    reached: bool = False
+    day: int = 0

@@ -82,12 +82,7 @@ warmup = Table(  # a source that is getting known to a provider
     text_column("state"),  # warming | warm | paused
     int_column("stage", 0),
     int_column("cap"),  # deliveries of the day
-    int_column("day"),  # of the counts
-    int_column("delivered", 0),
-    int_column("attempted", 0),
-    int_column("deferred", 0),
-    int_column("bounced", 0),
-    int_column("complained", 0),
+    int_column("day"),  # that the cap is for
     int_column("reserved", 0),  # under lease now
     int_column("last_sent_day", 0),
     int_column("held_until_ms", 0),  # nothing until then: the provider pushes back
@@ -96,21 +91,21 @@ warmup = Table(  # a source that is getting known to a provider
     int_column("since_ms"),
 )
 
-warmup_day = Table(
+warmup_day = Table(  # what came of a day, and what followed from it
     "warmup_day",
     metadata,
     key_column("egress_id"),
     key_text("provider"),
     key_column("day"),
-    int_column("stage"),
-    int_column("cap"),
-    int_column("delivered"),
-    int_column("attempted"),
-    int_column("deferred"),
-    int_column("bounced"),
-    int_column("complained"),
-    text_column("move"),  # up | hold | back | decay | done
-    text_column("reason"),
+    int_column("stage", 0),
+    int_column("cap", 0),
+    int_column("delivered", 0),
+    int_column("attempted", 0),
+    int_column("deferred", 0),
+    int_column("bounced", 0),
+    int_column("complained", 0),
+    text_column("move", ""),  # up | hold | back | decay | done; empty while the day lasts
+    text_column("reason", ""),
 )
 
 allowance = Table(  # of tenants, streams and campaigns with rates of their own: when the next delivery may leave

@@ -23,13 +23,20 @@ _DUE_IDS = (
     "SELECT json_group_array(id) FROM"
     f" (SELECT id FROM delivery WHERE {_DUE.format('?1', '?2', '?3', '?4', '?5')} LIMIT ?6)"
 )
-_LEASE = "UPDATE delivery SET state = 2, lease_id = ? WHERE id IN (SELECT value FROM json_each(?))"
-_READ = f"SELECT json_group_array(json_array({_CLAIMED})) FROM delivery WHERE id IN (SELECT value FROM json_each(?))"
+_LEASE = (
+    "UPDATE delivery SET state = 2, lease_id = ?, egress_id = n.egress_id FROM"
+    " (SELECT value->>0 AS id, value->>1 AS egress_id FROM json_each(?)) AS n WHERE delivery.id = n.id"
+)
+_READ = (
+    f"SELECT json_group_array(json_array({_CLAIMED})) FROM delivery WHERE id IN (SELECT value->>0 FROM json_each(?))"
+)
 # By an array of ids: a join would tempt the planner to walk the table when its statistics are old.
 _CLAIM = (
     "WITH wanted AS (SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[],"
-    " ?::bigint[]) AS w (site_id, priority, flow_id, way, now_ms, n, lease_id))"
-    " UPDATE delivery SET state = 2, lease_id = (SELECT max(lease_id) FROM wanted) WHERE id = ANY (ARRAY("
+    " ?::bigint[], ?::bigint[]) AS w (site_id, priority, flow_id, way, now_ms, n, lease_id, egress_id))"
+    " UPDATE delivery SET state = 2, lease_id = (SELECT max(lease_id) FROM wanted), egress_id = (SELECT w.egress_id FROM"
+    " wanted w WHERE w.site_id = delivery.site_id AND w.priority = delivery.priority AND w.flow_id = delivery.flow_id"
+    " AND w.way = delivery.way) WHERE id = ANY (ARRAY("
     " SELECT d.id FROM wanted w CROSS JOIN LATERAL (SELECT id FROM delivery WHERE"
     f" {_DUE.format('w.site_id', 'w.priority', 'w.flow_id', 'w.way', 'w.now_ms')}"
     f" LIMIT w.n FOR UPDATE SKIP LOCKED) d)) RETURNING {_CLAIMED}"
@@ -37,47 +44,63 @@ _CLAIM = (
 
 
 def lease_due(tx: Tx, rows: Sequence[Sequence[int]]) -> list[Row]:
-    """Lease what is due. Each row is ``(site_id, priority, flow_id, way, now_ms, limit, lease_id)``, the last the same in all.
+    """Lease what is due. Each row is ``(site_id, priority, flow_id, way, now_ms, limit, lease_id, egress_id)``, of one lease.
 
     Returns the columns of ``Claimed`` with priority and way behind them, in no order.
     """
     if tx.engine == "postgres":
         return tx.batch(_CLAIM, rows)
-    ids: list[int] = []
+    pairs: list[tuple[int, int]] = []
     for row in rows:
-        ids += orjson.loads(tx.value(_DUE_IDS, row[:6]))
-    if not ids:
+        pairs += [(found, row[7]) for found in orjson.loads(tx.value(_DUE_IDS, row[:6]))]
+    if not pairs:
         return []
-    text = orjson.dumps(ids).decode()
+    text = orjson.dumps(pairs).decode()
     tx.run(_LEASE, (rows[0][6], text))
     return [tuple(one) for one in orjson.loads(tx.value(_READ, (text,)))]
 
 
-_SETTLED = "state, attempts, due_ms, bounce_class, reason, id, lease_id"
+_REDEAL = Pair(
+    "UPDATE delivery SET egress_id = n.egress_id FROM"
+    " (SELECT value->>0 AS id, value->>1 AS egress_id FROM json_each(?)) AS n WHERE delivery.id = n.id",
+    "UPDATE delivery d SET egress_id = n.egress_id FROM unnest(?::bigint[], ?::bigint[]) AS n (id, egress_id)"
+    " WHERE d.id = n.id RETURNING d.id",
+)
+
+
+def deal_to(tx: Tx, pairs: Sequence[tuple[int, int]]) -> None:
+    """Give deliveries under our lease, ``(id, egress_id)``, to another way out than they were leased for."""
+    if pairs and tx.engine == "postgres":
+        tx.batch(_REDEAL, pairs)
+    elif pairs:
+        tx.run(_REDEAL, (orjson.dumps(pairs).decode(),))
+
+
+_SETTLED = "state, attempts, due_ms, bounce_class, reason, way, id, lease_id"
 _HELD = (
     "SELECT json_group_array(id) FROM delivery"
     " WHERE id IN (SELECT value FROM json_each(?)) AND state = 2 AND +lease_id = ?"
 )
 _SETTLE = Pair(
-    "UPDATE delivery SET state = n.state, attempts = n.attempts, way = 1, due_ms = n.due_ms,"
+    "UPDATE delivery SET state = n.state, attempts = n.attempts, way = n.way, due_ms = n.due_ms,"
     " bounce_class = n.bounce_class, reason = n.reason, lease_id = 0 FROM (SELECT"
     + ", ".join(f" value->>{place} AS {name}" for place, name in enumerate(_SETTLED.split(", ")))
     + " FROM json_each(?)) AS n WHERE delivery.id = n.id AND delivery.state = 2 AND +delivery.lease_id = n.lease_id",
-    "UPDATE delivery d SET state = n.state, attempts = n.attempts, way = 1, due_ms = n.due_ms,"
+    "UPDATE delivery d SET state = n.state, attempts = n.attempts, way = n.way, due_ms = n.due_ms,"
     " bounce_class = n.bounce_class, reason = n.reason, lease_id = 0"
-    " FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::bigint[])"
+    " FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::text[], ?::text[], ?::bigint[], ?::bigint[], ?::bigint[])"
     f" AS n ({_SETTLED}) WHERE d.id = n.id AND {BY_ID_ONLY} RETURNING d.id",
 )
 
 
 def end_leases(tx: Tx, rows: Sequence[Sequence[Any]], lease_id: int) -> set[int]:
-    """Settle rows ``(state, attempts, due_ms, bounce_class, reason, id, lease_id)``; the ids that were under the lease."""
+    """Settle rows ``(state, attempts, due_ms, bounce_class, reason, way, id, lease_id)``; the ids that were under the lease."""
     if not rows:
         return set()
     if tx.engine == "postgres":
         return {row[0] for row in tx.batch(_SETTLE, rows)}
-    held = set(orjson.loads(tx.value(_HELD, (orjson.dumps([row[5] for row in rows]).decode(), lease_id))))
-    mine = [row for row in rows if row[5] in held]
+    held = set(orjson.loads(tx.value(_HELD, (orjson.dumps([row[6] for row in rows]).decode(), lease_id))))
+    mine = [row for row in rows if row[6] in held]
     if mine:
         tx.run(_SETTLE, (orjson.dumps(mine).decode(),))
     return held

@@ -84,6 +84,7 @@ def test_a_claim_carries_all_that_an_attempt_needs(tx: Tx) -> None:
         address_key="user1@example.org",
         fields='{"name":"Ann"}',
         envelope='{"submitted":true}',
+        egress_id=1,
     )
     assert kinds(tx, 1) == ["accepted"], "leasing is silent"
 
@@ -103,7 +104,8 @@ def test_many_backlogs_are_claimed_at_once(tx: Tx) -> None:
     insert(tx, 4, priority=0)
     queue.insert(tx, [new_delivery(100, campaign_id=6, flow_id=60)], now_ms=NOW_MS)
     queue.insert(tx, [new_delivery(200, campaign_id=0, flow_id=61)], now_ms=NOW_MS)
-    orders = [(HERE, 2), (HERE._replace(flow_id=61), 5), (HERE._replace(priority=0), 5), (HERE._replace(flow_id=60), 5)]
+    wanted = [(HERE, 2), (HERE._replace(flow_id=61), 5), (HERE._replace(priority=0), 5), (HERE._replace(flow_id=60), 5)]
+    orders = [queue.Order(backlog, 1, limit) for backlog, limit in wanted]
     found = queue.claim_many(tx, orders, now_ms=NOW_MS, lease_id=3)
     assert [[one.id for one in some] for some in found] == [[1, 2], [], [4], [100]]
     assert campaigns.tally(tx, 5) == {S.QUEUED: 1, S.LEASED: 3}
@@ -111,8 +113,23 @@ def test_many_backlogs_are_claimed_at_once(tx: Tx) -> None:
     assert sorted(queue.leased_ids(tx, 3)) == [1, 2, 4, 100]
     assert queue.leased_ids(tx, 4) == []
     assert queue.claim_many(tx, [], now_ms=NOW_MS, lease_id=3) == []
+    again = [queue.Order(HERE, 1, 1), queue.Order(HERE._replace(due_ms=9), 1, 1)]
     with pytest.raises(AssertionError, match="twice"):
-        queue.claim_many(tx, [(HERE, 1), (HERE._replace(due_ms=9), 1)], now_ms=NOW_MS, lease_id=3)
+        queue.claim_many(tx, again, now_ms=NOW_MS, lease_id=3)
+
+
+@pytest.mark.parametrize(("there", "dealt"), [(20, (12, 4)), (8, (6, 2)), (1, (1, 0))])
+def test_what_several_ways_out_claim_is_dealt_to_them(tx: Tx, there: int, dealt: tuple[int, int]) -> None:
+    insert(tx, *range(1, there + 1))
+    orders = [queue.Order(HERE, 7, 12), queue.Order(HERE, 8, 4)]
+    first, second = queue.claim_many(tx, orders, now_ms=NOW_MS, lease_id=3)
+    assert (len(first), len(second)) == dealt
+    assert {one.egress_id for one in first} <= {7}
+    assert {one.egress_id for one in second} <= {8}
+    stored = dict(tx.rows("SELECT id, egress_id FROM delivery WHERE state = 2"))
+    assert stored == {one.id: one.egress_id for one in (*first, *second)}
+    if there == 20:
+        assert 1 < min(one.id for one in second) < 5, "neither is served only after the other"
 
 
 def test_settling_again_changes_nothing(tx: Tx) -> None:
@@ -301,7 +318,7 @@ def test_claiming_and_looking_never_walk_the_queue(tx: Tx) -> None:
         )
         asked += [(sql, []) for sql in texts]
     else:
-        asked += [(whole._CLAIM, [[0]] * 7), (whole._SETTLE, [[0]] * 3 + [["x"]] * 2 + [[0]] * 2)]
+        asked += [(whole._CLAIM, [[0]] * 8), (whole._SETTLE, [[0]] * 3 + [["x"]] * 2 + [[0]] * 3)]
     for sql, params in asked:
         steps = plan(tx, sql, *params)
         walks = [step for step in steps if step.startswith("SCAN delivery") or "delivery_lease" in step]
