@@ -5,32 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from functools import lru_cache, partial
 
 import structlog
 
 from mailfleet.app import compose
+from mailfleet.app.egress import limits_of, way_of
 from mailfleet.app.patience import patiently, unless_stopped
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.config.bounce_rules import load_rules
 from mailfleet.config.providers import load_providers
-from mailfleet.config.settings import Delivery
+from mailfleet.config.shaping import load_shaping
+from mailfleet.config.warmup import load_plans
 from mailfleet.engine.connect import Connector
 from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
-from mailfleet.engine.lane import LaneEdges, LaneLimits
+from mailfleet.engine.lane import LaneEdges
 from mailfleet.engine.locate import Locator
 from mailfleet.engine.notices import Notices
 from mailfleet.engine.recover import owner_of, recover_lease, slot_lock
 from mailfleet.engine.render import Renderer
 from mailfleet.engine.schedule import Scheduler
 from mailfleet.engine.settle import Settler
-from mailfleet.net.resolver import Resolver
-from mailfleet.net.smtp_peer import ClientOptions, Timeouts
+from mailfleet.engine.warming import Warming
 from mailfleet.policy.classify import Classifier
-from mailfleet.policy.providers import ProviderTable
+from mailfleet.policy.shaping import Shaper
 from mailfleet.store import queue
 from mailfleet.store.database import Database
 
@@ -83,32 +85,21 @@ async def _work(
     base: compose.Base, slot: int, slots: int, lease_id: int, lease_ms: int, journal: Journal, stop: asyncio.Event
 ) -> None:
     clock, scale, rng = base.clock, base.time_scale, compose.rng(slot)
-    retry, providers, resolver = base.settings.retry, load_providers(), compose.resolver(base.settings, clock)
-    notices = Notices(base.catalog, hostname=base.hostname, retry=retry, time_scale=scale, clock=clock, ids=base.ids)
+    providers, resolver = load_providers(), compose.resolver(base.settings, clock)
+    limits_for = lru_cache(maxsize=10_000)(partial(limits_of, base.settings.delivery, providers))
     counts = DeliveryCounts(base.gauges)
-    settler = Settler(
-        base.database,
-        base.catalog,
-        Classifier(load_rules()),
-        notices,
-        journal,
-        lease_id=lease_id,
-        retry=retry,
-        time_scale=scale,
-        clock=clock,
-        ids=base.ids,
-        rng=rng,
-        counts=counts,
-    )
+    settler = _settler(base, journal, lease_id, counts, rng)
     descriptors, renderer = Descriptors(clock), Renderer(base.catalog, base.box)
-    connector = _connector(base, resolver, descriptors, rng)
+    connector = Connector(resolver, ipv6=base.settings.delivery.ipv6, rng=rng, descriptors=descriptors)
     edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event(), Gate())
     scheduler = Scheduler(
         base.database,
         base.catalog,
         settler,
         edges,
-        lambda provider: _limits(base.settings.delivery, providers, provider),
+        Warming(load_plans(), scale),
+        way_of=partial(way_of, base),
+        limits_for=limits_for,
         slot=slot,
         slots=slots,
         lease_id=lease_id,
@@ -138,6 +129,28 @@ async def _work(
     await _stop(scheduler)
     await locator.stop()
     await _ended(loops)
+
+
+def _settler(
+    base: compose.Base, journal: Journal, lease_id: int, counts: DeliveryCounts, rng: random.Random
+) -> Settler:
+    retry, scale, clock = base.settings.retry, base.time_scale, base.clock
+    notices = Notices(base.catalog, hostname=base.hostname, retry=retry, time_scale=scale, clock=clock, ids=base.ids)
+    return Settler(
+        base.database,
+        base.catalog,
+        Classifier(load_rules()),
+        notices,
+        journal,
+        lease_id=lease_id,
+        retry=retry,
+        time_scale=scale,
+        clock=clock,
+        ids=base.ids,
+        rng=rng,
+        counts=counts,
+        shaper=Shaper(load_shaping(), scale),
+    )
 
 
 async def _ended(loops: set[asyncio.Task[None]]) -> None:
@@ -177,35 +190,3 @@ async def _heartbeat(database: Database, lease_id: int, lease_ms: int, clock: Cl
             continue
         if not alive:
             raise AssertionError("the lease was ended by somebody else: this process was silent for too long")
-
-
-def _connector(base: compose.Base, resolver: Resolver, descriptors: Descriptors, rng: random.Random) -> Connector:
-    options, port = _client_options(base), _remote_port(base)
-    return Connector(resolver, options, port=port, ipv6=base.settings.delivery.ipv6, rng=rng, descriptors=descriptors)
-
-
-def _client_options(base: compose.Base) -> ClientOptions:
-    delivery = base.settings.delivery
-    return ClientOptions(
-        ehlo_name=delivery.ehlo_name or base.hostname,
-        timeouts=Timeouts.of(delivery),
-        source_ipv4=delivery.source_ipv4,
-        source_ipv6=delivery.source_ipv6,
-        loopback_only=delivery.loopback_only or base.settings.sandbox.enabled,
-    )
-
-
-def _remote_port(base: compose.Base) -> int:
-    return base.settings.sandbox.smtp_port if base.settings.sandbox.enabled else base.settings.delivery.remote_port
-
-
-def _limits(delivery: Delivery, providers: ProviderTable, provider: str) -> LaneLimits:
-    """The settings' bounds, tightened by what the provider is known to take."""
-    known = providers.limits_for(provider or None)
-    return LaneLimits(
-        min(delivery.connections_per_site, known.connections),
-        min(delivery.messages_per_connection, known.messages_per_connection),
-        delivery.idle_connection_s,
-        known.tls_required,
-        delivery.commands_behind_message,
-    )

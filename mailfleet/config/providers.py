@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mailfleet.base.errors import ConfigError
 from mailfleet.policy.providers import Limits, Provider, ProviderTable
+from mailfleet.policy.rates import parse
 
 SHIPPED = Path(__file__).with_name("data") / "providers.toml"
 
@@ -19,7 +20,7 @@ class _LimitsEntry(BaseModel):
 
     connections: int | None = Field(None, ge=1)
     messages_per_connection: int | None = Field(None, ge=1)
-    rate_per_s: float | None = Field(None, gt=0)
+    rate: str | None = None
     tls: Literal["required", "opportunistic"] = "opportunistic"
 
 
@@ -65,6 +66,6 @@ def _limits(entry: _LimitsEntry, default: Limits) -> Limits:
     return Limits(
         entry.connections or default.connections,
         entry.messages_per_connection or default.messages_per_connection,
-        entry.rate_per_s or default.rate_per_s,
+        default.rates if entry.rate is None else parse(entry.rate),
         entry.tls == "required",
     )

@@ -7,12 +7,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from mailfleet.base.clock import Clock
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.mail.content import CompiledContent
 from mailfleet.mail.dkim import Signer, SigningKey
+from mailfleet.policy.rates import Rate, parse
 from mailfleet.store import contents, sending, sites, tenants
 from mailfleet.store.database import Database, Tx
 
@@ -37,13 +38,25 @@ class LoadedContent:
     size: int
 
 
+class Allowed(NamedTuple):
+    """A rate that a tenant, a stream or a campaign keeps to: ``whose`` and the number of it."""
+
+    whose: str
+    whose_id: int
+    rate: Rate
+
+
 @dataclass(frozen=True, slots=True)
 class FlowView:
-    """A flow with the kind and name of its stream."""
+    """A flow with the kind and name of its stream, the pools it may leave through, and the rates it keeps to."""
 
     flow: tenants.Flow
     stream: str
     kind: str
+    pool_id: int = 0  # the stream's own; 0: the tenant's
+    tenant_pool_id: int = 0
+    spill: str = "later"
+    allowances: tuple[Allowed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +201,14 @@ class Catalog:
             if flow is None:
                 return None
             stream = tenants.stream_by_id(tx, flow.stream_id)
-            return FlowView(flow, stream.name, stream.kind)
+            way = tenants.way_of_flow(tx, flow)
+            whose = (("tenant", flow.tenant_id), ("stream", flow.stream_id), ("campaign", flow.campaign_id))
+            allowances = tuple(
+                Allowed(word, number, rate)
+                for (word, number), text in zip(whose, way.rates, strict=True)
+                for rate in parse(text)
+            )
+            return FlowView(flow, stream.name, stream.kind, way.pool_id, way.tenant_pool_id, way.spill, allowances)
 
         return await self._database.read(find)
 

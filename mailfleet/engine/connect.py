@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.net.dns_query import DnsTemporary
 from mailfleet.net.guard import ForbiddenDestinationError
 from mailfleet.net.resolver import Resolver
 from mailfleet.net.smtp_client import SmtpConnection
-from mailfleet.net.smtp_peer import ClientOptions, ConnectFailed, Peer
+from mailfleet.net.smtp_peer import ClientOptions, ConnectFailed, Peer, TlsWish
 from mailfleet.policy.outcome import Failure, Outcome, Phase
 from mailfleet.store.sites import Site
 
@@ -30,25 +31,39 @@ def site_failure(site: Site) -> Outcome | None:
     return Outcome(Phase.DNS, failure=found[0], detail=site.detail or found[1]) if found else None
 
 
+@dataclass(frozen=True)
+class Way:
+    """A way out as connections need it: what they bind to and call themselves, where they go, and how.
+
+    ``families``: of the addresses that can be reached from it, 4 and 6.
+    """
+
+    egress_id: int
+    name: str
+    options: ClientOptions
+    port: int
+    families: frozenset[int] = frozenset({4, 6})
+    relay: bool = False
+
+    def with_tls(self, wish: TlsWish) -> ClientOptions:
+        """The options with another demand for TLS."""
+        known: dict[str, ClientOptions] = self.__dict__.setdefault("_with_tls", {})
+        found = known.get(wish)
+        if found is None:
+            found = known[wish] = replace(self.options, tls=wish)
+        return found
+
+
 class Connector:
     """Opens connections for one delivery process."""
 
-    def __init__(
-        self,
-        resolver: Resolver,
-        options: ClientOptions,
-        *,
-        port: int,
-        ipv6: bool,
-        rng: random.Random,
-        descriptors: Descriptors,
-    ) -> None:
+    def __init__(self, resolver: Resolver, *, ipv6: bool, rng: random.Random, descriptors: Descriptors) -> None:
         self._descriptors = descriptors
-        self._resolver, self._options, self._port, self._ipv6, self._rng = resolver, options, port, ipv6, rng
-        self._plain_options = replace(options, tls="none")
-        self._tls_options = replace(options, tls="required")
+        self._resolver, self._ipv6, self._rng = resolver, ipv6, rng
 
-    async def open(self, site: Site, *, tls_required: bool) -> tuple[SmtpConnection | None, Outcome | None, str]:
+    async def open(
+        self, site: Site, way: Way, *, tls_required: bool
+    ) -> tuple[SmtpConnection | None, Outcome | None, str]:
         """``(connection, None, "")`` or ``(None, outcome, transcript)``, the outcome of the last host that said something."""
         outcome = Outcome(Phase.DNS, failure=Failure.DNS_TEMPORARY, detail="no mail host has an address")
         transcript, tried = "", 0
@@ -63,36 +78,40 @@ class Connector:
                 )
                 continue
             for ip in addresses:
+                if ipaddress.ip_address(ip).version not in way.families:
+                    outcome = _better(outcome, _unreachable(f"{way.name} cannot reach {ip}", host, ip))
+                    continue
                 if tried >= MAX_ADDRESSES:
                     return None, outcome, transcript
                 tried += 1
                 try:
-                    return await self._open(Peer(host, ip, self._port), tls_required), None, ""
+                    return await self._open(Peer(host, ip, way.port), way, tls_required), None, ""
                 except ConnectFailed as error:
                     found = _outcome(error, host, ip)
                     if _better(outcome, found) is found:
                         outcome, transcript = found, error.transcript
                 except ForbiddenDestinationError as error:
-                    found = Outcome(
-                        Phase.CONNECT, failure=Failure.UNREACHABLE, detail=str(error), mx_host=host, remote_ip=ip
-                    )
-                    outcome = _better(outcome, found)
+                    outcome = _better(outcome, _unreachable(str(error), host, ip))
         return None, outcome, transcript
 
-    async def _open(self, peer: Peer, tls_required: bool) -> SmtpConnection:
+    async def _open(self, peer: Peer, way: Way, tls_required: bool) -> SmtpConnection:
         async with self._descriptors.one():
-            return await self._open_one(peer, tls_required)
+            return await self._open_one(peer, way, tls_required)
 
-    async def _open_one(self, peer: Peer, tls_required: bool) -> SmtpConnection:
+    async def _open_one(self, peer: Peer, way: Way, tls_required: bool) -> SmtpConnection:
         if tls_required:
-            return await SmtpConnection.open(peer, self._tls_options)
+            return await SmtpConnection.open(peer, way.with_tls("required"))
         try:
-            return await SmtpConnection.open(peer, self._options)
+            return await SmtpConnection.open(peer, way.options)
         except ConnectFailed as error:
             # RFC 7435: opportunistic security falls back to what was there without it.
-            if error.phase != Phase.TLS or self._options.tls != "opportunistic":
+            if error.phase != Phase.TLS or way.options.tls != "opportunistic":
                 raise
-            return await SmtpConnection.open(peer, self._plain_options)
+            return await SmtpConnection.open(peer, way.with_tls("none"))
+
+
+def _unreachable(detail: str, host: str, ip: str) -> Outcome:
+    return Outcome(Phase.CONNECT, failure=Failure.UNREACHABLE, detail=detail, mx_host=host, remote_ip=ip)
 
 
 def _outcome(error: ConnectFailed, host: str, ip: str) -> Outcome:

@@ -1,23 +1,26 @@
-"""A lane: the deliveries that wait for one site in this process, the lines that share them, and what they learn from each other."""
+"""A lane: what waits to leave by one way out for one site, the lines that share it, and what they learn from each other."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from mailfleet.base.clock import Clock
-from mailfleet.engine.connect import Connector, site_failure
+from mailfleet.engine.connect import Connector, Way, site_failure
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.line import Item, Line
 from mailfleet.engine.render import Renderer
 from mailfleet.engine.settle import Attempt, Settler
+from mailfleet.policy.egress import is_full
 from mailfleet.policy.outcome import Action, Outcome, Phase
+from mailfleet.policy.rates import Pace, Rate, scaled
 from mailfleet.store.queue import Claimed
 from mailfleet.store.sites import Site
 from mailfleet.store.tenants import URGENT
@@ -29,6 +32,8 @@ FIRST_COOLDOWN_S, MAX_COOLDOWN_S = 30.0, 900.0
 FIRST_CONNECTIONS = 2  # one more with every message that is taken: ten messages need no ten connections
 SLOW_S = 0.5  # where an attempt takes longer, one connection is kept free for urgent mail
 _PACE_WEIGHT = 0.1
+PACED_S = 2.0  # a lane with a rate holds no more than it sends in this time
+SAMPLES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class LaneLimits:
     idle_connection_s: float
     tls_required: bool = False
     commands_behind_message: bool = True
+    rates: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +63,19 @@ class LaneEdges:
 
 
 class Lane:
-    """Deliveries for one site from one source.
+    """Deliveries for one site by one way out. ``others``: other ways out of their pool could take them now.
 
     ``target`` is how many it likes to hold: more when it runs dry, fewer when they lie about, so that a slow site ties up
     little and a fast one never waits for a claim.
     """
 
-    def __init__(self, site: Site, limits: LaneLimits, edges: LaneEdges) -> None:
-        self.site, self.limits, self.edges = site, limits, edges
+    def __init__(self, way: Way, site: Site, limits: LaneLimits, edges: LaneEdges) -> None:
+        self.way, self.site, self.limits, self.edges = way, site, limits, edges
+        self.others = False
+        self.permille = 1000  # of its limits, while a brake is on
+        self._pace = Pace(self._rates(), self._now_ms())
+        self._paced: asyncio.TimerHandle | None = None
+        self._samples: deque[bool] = deque(maxlen=SAMPLES)
         self.unreachable = site_failure(site)
         self.target = MIN_TARGET * 4
         self.allowed = limits.connections  # fewer after the site said that it has enough
@@ -112,18 +123,44 @@ class Lane:
         """Lines that have a connection or are about to have one, those included that only close it."""
         return len(self._lines)
 
-    def keep_to(self, limits: LaneLimits) -> None:
-        """New limits, from now on; lines beyond them close when what they have under way is over."""
-        self.limits = limits
-        self.allowed = min(self.allowed, limits.connections)
+    @property
+    def full(self) -> bool:
+        """It has had all it could take for a while: the remote or a limit sets the pace, not what it is given."""
+        return len(self._samples) == SAMPLES and is_full(self._samples)
+
+    def look(self) -> None:
+        """Notice whether it waits for the remote or for a limit; asked at every scan."""
+        self._samples.append(bool(self._heap) and not any(line.asked for line in self._lines.values()))
+
+    def keep_to(self, limits: LaneLimits, permille: int = 1000) -> None:
+        """New limits, or another part of them, from now on; lines beyond them close when what they have under way is over."""
+        if limits == self.limits and permille == self.permille:
+            return
+        self.limits, self.permille = limits, permille
+        self.allowed = min(self.allowed, self._most())
+        self._pace = self._pace.like(self._rates(), self._now_ms())
         self._work.set()
+        self._staff()
+
+    def _most(self) -> int:
+        """Connections, of which a brake leaves a part."""
+        return -(-self.limits.connections * self.permille // 1000)
+
+    def _rates(self) -> tuple[Rate, ...]:
+        return scaled(self.limits.rates, permille=self.permille, scale=self.edges.time_scale)
+
+    def _now_ms(self) -> float:
+        return self.edges.clock.monotonic_s() * 1000
 
     def room(self, priority: int) -> int:
         """How many deliveries of this priority it would take now. The urgent have room of their own beside bulk."""
-        if self._stopping or self.cooling:
+        if self._stopping or self.cooling or not self.permille:
             return 0
         ahead = sum(1 for one in self._heap if one.priority <= priority) if self._heap else 0
-        return max(0, self.target - ahead)
+        most = self.target
+        for rate in self._pace.rates:
+            most = min(most, 1 + int(PACED_S * 1000 / rate.gap_ms))
+        return max(0, most - ahead)
 
     def offer(self, priority: int, claims: Sequence[Claimed]) -> None:
         """Take claimed deliveries; the urgent overtake."""
@@ -140,11 +177,16 @@ class Lane:
         """Ids of all deliveries that wait here or are being attempted."""
         return self._out | {item.claimed.id for item in self._heap}
 
+    def let_go(self) -> list[Claimed]:
+        """What waits here and was never tried, for others to take."""
+        left = [one.claimed for one in self._heap]
+        self._heap.clear()
+        return left
+
     def stop(self) -> list[Claimed]:
         """Take nothing new; returns what was never tried, to be released. Attempts under way go on."""
         self._stopping = True
-        left = [one.claimed for one in self._heap]
-        self._heap.clear()
+        left = self.let_go()
         self._work.set()
         for line in self._lines.values():
             line.kick()
@@ -170,7 +212,7 @@ class Lane:
 
     def may_take(self, line: Line) -> bool:
         """Whether there is something for this line now."""
-        return self._active <= self.allowed and self._may_take(line)
+        return self._active <= self.allowed and self._may_take(line) and self._in_pace()
 
     def take(self, line: Line) -> Item | None:
         """The next delivery for a line; None when there is none for it now, or too many connections are open."""
@@ -179,6 +221,7 @@ class Lane:
         item = heapq.heappop(self._heap)
         self._out.add(item.claimed.id)
         self._idle.discard(line)
+        self._pace.take(self._now_ms())
         if len(self._heap) * 2 < self.target:
             if not self._heap:
                 self.target = min(MAX_TARGET, self.target * 2)
@@ -224,7 +267,7 @@ class Lane:
 
     async def settle(self, attempt: Attempt) -> Action:
         """Hand over what came of an attempt."""
-        verdict = await self.edges.settler.take(attempt)
+        verdict = await self.edges.settler.take(attempt._replace(source=self.way.name, elsewhere=self.others))
         self._out.discard(attempt.claimed.id)
         return verdict.action
 
@@ -235,10 +278,10 @@ class Lane:
         if not good:
             return
         self._good += 1
-        if self._reach < self.limits.connections:
+        if self._reach < self._most():
             self._reach += 1
             self._staff()
-        if self._good >= 20 and self.allowed < self.limits.connections:
+        if self._good >= 20 and self.allowed < self._most():
             self._good, self.allowed = 0, self.allowed + 1
 
     def followed(self, *, well: bool) -> None:
@@ -288,14 +331,30 @@ class Lane:
         under_way = self._active - len(self._idle)
         return under_way < self.allowed - 1 or (line is not None and bool(line.flights))
 
+    def _in_pace(self) -> bool:
+        """Whether the rates let one more leave now; if not, everybody is woken when they do."""
+        wait_ms = self._pace.wait_ms(self._now_ms()) if self._pace.rates else 0
+        if wait_ms <= 0:
+            return True
+        if self._paced is None:
+            self._paced = asyncio.get_running_loop().call_later(wait_ms / 1000, self._next_may_go)
+        return False
+
+    def _next_may_go(self) -> None:
+        self._paced = None
+        self._work.set()
+        self._staff()
+
     def _staff(self) -> None:
         """Start lines for what waits, as many as are allowed."""
+        if not self._heap or not self._in_pace():
+            return
         allowed = min(self.allowed, self._reach)
         while self._active < allowed and len(self._idle) < len(self._heap) and not self._stopping:
             if not self._may_take(None):
                 return
             line = Line(self)
-            task = asyncio.create_task(line.run(), name=f"lane {self.site.key[:60]}")
+            task = asyncio.create_task(line.run(), name=f"lane {self.way.name} {self.site.key[:60]}")
             self._lines[task] = line
             task.add_done_callback(self._ended)
             self._active += 1
@@ -304,5 +363,5 @@ class Lane:
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._lines[task]
         if not task.cancelled() and task.exception() is not None:
-            log.error("lane worker crashed", site=self.site.key, exc_info=task.exception())
+            log.error("lane worker crashed", way=self.way.name, site=self.site.key, exc_info=task.exception())
             self.edges.hungry.set()

@@ -171,7 +171,7 @@ class Line:
         started_s = lane.edges.clock.monotonic_s()
         try:
             connection, outcome, transcript = await lane.edges.connector.open(
-                lane.site, tls_required=lane.limits.tls_required
+                lane.site, lane.way, tls_required=lane.limits.tls_required
             )
         except Exception:
             await self._crashed(item.claimed, None)

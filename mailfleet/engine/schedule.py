@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from functools import partial
 
-import orjson
 import structlog
 
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError, CommitUnknownError
 from mailfleet.base.gauges import Gauges
+from mailfleet.engine import ways
 from mailfleet.engine.catalog import Catalog
-from mailfleet.engine.lane import Lane, LaneEdges, LaneLimits
-from mailfleet.engine.orders import Order, Waiting
-from mailfleet.engine.settle import Settled, Settler
+from mailfleet.engine.lane import LaneEdges
+from mailfleet.engine.lanes import Lanes, LimitsFor, WayOf
+from mailfleet.engine.orders import Order, Planner, Waiting
+from mailfleet.engine.settle import Settler
 from mailfleet.engine.sharing import Sharing
-from mailfleet.policy.lifecycle import DeliveryState
-from mailfleet.store import queue, sites, suppressions
+from mailfleet.engine.take import Taker
+from mailfleet.engine.warming import Warming
+from mailfleet.store import queue, sites
 from mailfleet.store.database import Database, Tx
-from mailfleet.store.queue import Claimed, Settlement
+from mailfleet.store.queue import Claimed
 
 log = structlog.get_logger()
 
 TICK_S = 0.1
 GATHER_S = 0.005  # hungry lanes are waited for a little: one commit serves them all
 LANE_IDLE_TICKS = 600
-MAX_CLAIM = 500  # deliveries of one commit: while it lasts nobody else can accept or settle
-CLAIM_ORDERS = 20
 
 
 class Scheduler:
@@ -40,8 +40,10 @@ class Scheduler:
         catalog: Catalog,
         settler: Settler,
         edges: LaneEdges,
-        limits_for: Callable[[str], LaneLimits],
+        warming: Warming,
         *,
+        way_of: WayOf,
+        limits_for: LimitsFor,
         slot: int,
         slots: int,
         lease_id: int,
@@ -49,9 +51,12 @@ class Scheduler:
         rng: random.Random,
     ) -> None:
         self._database, self._catalog, self._settler, self._edges = database, catalog, settler, edges
-        self._limits_for, self._lease_id, self._clock, self._rng = limits_for, lease_id, clock, rng
+        self._warming, self._lease_id, self._clock = warming, lease_id, clock
         self._sharing = Sharing(database, slot=slot, slots=slots, clock=clock)
-        self._lanes: dict[int, Lane] = {}
+        self.lanes = Lanes(catalog, edges, self._sharing, way_of=way_of, limits_for=limits_for, slots=slots)
+        self._planner = Planner(catalog, self.lanes.of, rng, edges.time_scale)
+        self._taker = Taker(warming, lease_id=lease_id, time_scale=edges.time_scale)
+        self._providers: dict[int, str] = {}
         self._waiting = Waiting()
         self._turn = 0
         self._woken = False
@@ -61,15 +66,15 @@ class Scheduler:
     @property
     def held(self) -> int:
         """Claimed deliveries that wait in memory."""
-        return sum(lane.held for lane in self._lanes.values())
+        return sum(lane.held for lane in self.lanes.all)
 
     def watched(self, gauges: Gauges) -> None:
         """Show what is in memory."""
-        lanes = self._lanes
+        lanes = self.lanes
         gauges.watch("held_deliveries", lambda: self.held)
-        gauges.watch("lanes", lambda: len(lanes))
-        gauges.watch("lanes_cooling", lambda: sum(lane.cooling for lane in lanes.values()))
-        gauges.watch("smtp_connections", lambda: sum(lane.open_connections for lane in lanes.values()))
+        gauges.watch("lanes", lambda: len(lanes.all))
+        gauges.watch("lanes_cooling", lambda: sum(lane.cooling for lane in lanes.all))
+        gauges.watch("smtp_connections", lambda: sum(lane.open_connections for lane in lanes.all))
         gauges.watch("settlements_waiting", lambda: self._settler.waiting)
 
     async def run(self) -> None:
@@ -105,36 +110,53 @@ class Scheduler:
         """Claim no more, hand back what was not tried, let attempts under way end within ``grace_s``, then drop them."""
         self._stopping = True
         self._edges.hungry.set()
-        left = [claimed for lane in self._lanes.values() for claimed in lane.stop()]
-        if left:
-            await self._database.write(
-                lambda tx: queue.hand_back(tx, left, lease_id=self._lease_id, now_ms=self._clock.now_ms())
-            )
+        await self._hand_back([claimed for lane in self.lanes.all for claimed in lane.stop()])
         try:
             async with asyncio.timeout(grace_s):
-                for lane in self._lanes.values():
+                for lane in self.lanes.all:
                     await lane.drained()
                 await self._settler.drained()
         except TimeoutError:
             log.warning("stopped with attempts under way")
-            for lane in self._lanes.values():
+            for lane in self.lanes.all:
                 await lane.abandon()
 
     async def _scan(self) -> None:
-        found, shared = await self._database.read(lambda tx: (queue.backlog(tx), sites.shared(tx)))
+        now_ms = self._clock.now_ms()
+        day, share = self._warming.day(now_ms), self._warming.share(now_ms)
+        if self._turn % LANE_IDLE_TICKS == 0:
+            self._providers.clear()  # a site may have another one by now
+        newest = max(self._providers, default=0)
+
+        def look(tx: Tx) -> tuple[list[queue.Backlog], dict[int, int], ways.Ways, list[tuple[int, str]]]:
+            return (
+                queue.backlog(tx),
+                sites.shared(tx),
+                ways.read(tx, day=day, share=share),
+                sites.providers(tx, newest),
+            )
+
+        found, shared, seen, providers = await self._database.read(look)
+        self._providers.update(providers)
+        for relay in ways.without_site(seen):
+            await self._database.write(partial(sites.put_relay_site, egress_id=relay.id, host=relay.host))
         self._sharing.learn(shared)
-        self._waiting = Waiting(one for one in found if self._sharing.ours(one))
+        await self._hand_back(self.lanes.follow(seen))
+        for lane in self.lanes.all:
+            lane.look()
+        everybodys = self.lanes.takes_any
+        self._waiting = Waiting(one for one in found if everybodys or self._sharing.ours(one.site_id))
         self._turn += 1
         waiting = self._waiting.sites
-        for site_id in waiting - self._lanes.keys():
-            site = await self._catalog.site(site_id)
-            if site is not None:
-                limits = self._sharing.part(site_id, self._limits_for(site.provider))
-                self._lanes[site_id] = Lane(site, limits, self._edges)
-        await self._sharing.look(self._lanes, waiting, lambda lane: self._limits_for(lane.site.provider))
+        await self._sharing.look(self.lanes.by_site(), waiting)
         if self._turn % LANE_IDLE_TICKS == 0:
-            for site_id in [key for key, lane in self._lanes.items() if not lane.busy and key not in waiting]:
-                del self._lanes[site_id]
+            self.lanes.forget_idle(waiting)
+            self._planner.forget(waiting)
+
+    async def _hand_back(self, left: list[Claimed]) -> None:
+        if left:
+            now_ms = self._clock.now_ms()
+            await self._database.write(lambda tx: queue.hand_back(tx, left, lease_id=self._lease_id, now_ms=now_ms))
 
     async def _claim(self) -> bool:
         """Claim what is due for lanes that have room; true when there is more than one commit should hold."""
@@ -144,7 +166,7 @@ class Scheduler:
         if not made:
             return False
         try:
-            count, dead = await self._database.write(lambda tx: self._take(tx, made))
+            count, dead = await self._database.write(lambda tx: self._taker.take(tx, made, self._clock.now_ms()))
         except BusyError as error:
             self._unsure = self._unsure or isinstance(error, CommitUnknownError)
             log.error("claiming waits", reason=error.reason)
@@ -155,6 +177,7 @@ class Scheduler:
         single = [one.content_id for order in made[:count] for one in order.claimed if not one.campaign_id]
         if single:
             await self._catalog.preload(single)
+        self._planner.claimed(made[:count])
         for order in made[:count]:
             if order.emptied:
                 self._waiting.emptied(order.backlog)
@@ -165,7 +188,7 @@ class Scheduler:
     async def _hand_back_unknown(self) -> None:
         """After a claim whose commit was never heard of: what is under our lease and not in our hands goes back."""
         held = self._settler.holds()
-        for lane in self._lanes.values():
+        for lane in self.lanes.all:
             held |= lane.holds()
 
         def hand_back(tx: Tx) -> int:
@@ -183,48 +206,11 @@ class Scheduler:
         log.warning("a claim of unknown fate was looked after", handed_back=count)
 
     async def _orders(self) -> list[Order]:
-        return await self._waiting.orders(
-            self._lanes,
-            self._catalog,
+        return await self._planner.orders(
+            self._waiting,
+            self.lanes.ways,
+            self._providers,
             now_ms=self._clock.now_ms(),
             turn=self._turn,
             held=self.held,
-            rng=self._rng,
         )
-
-    def _take(self, tx: Tx, made: list[Order]) -> tuple[int, list[Settled]]:
-        """Claim, order by order, until it is enough for one commit; returns how many orders that were.
-
-        What was suppressed since it was accepted comes back decided: it must not be tried. What waited past its expiry is
-        tried once all the same: a server that was down for days loses no mail by that.
-        """
-        now_ms = self._clock.now_ms()
-        dead: list[Settled] = []
-        count = claimed = 0
-        while count < len(made) and claimed < MAX_CLAIM:
-            some = made[count : count + CLAIM_ORDERS]
-            count += len(some)
-            wanted = [(order.backlog, order.limit) for order in some]
-            found = queue.claim_many(tx, wanted, now_ms=now_ms, lease_id=self._lease_id)
-            for order, taken in zip(some, found, strict=True):
-                order.emptied = len(taken) < order.limit
-                order.claimed = taken
-                claimed += len(taken)
-                if taken:
-                    dead += self._without_suppressed(tx, order, now_ms)
-        return count, dead
-
-    @staticmethod
-    def _without_suppressed(tx: Tx, order: Order, now_ms: int) -> list[Settled]:
-        taken = order.claimed
-        blocked = suppressions.matching(tx, taken[0].tenant_id, order.stream, [one.address_key for one in taken])
-        if not blocked:
-            return []
-        order.claimed = [one for one in taken if one.address_key not in blocked]
-        return [_suppressed(one, blocked[one.address_key], now_ms) for one in taken if one.address_key in blocked]
-
-
-def _suppressed(claimed: Claimed, why: suppressions.Suppression, now_ms: int) -> Settled:
-    reason = f"{why.reason}: {why.evidence}"
-    data = orjson.dumps({"reason": reason}).decode()
-    return Settled(Settlement(claimed, DeliveryState.SUPPRESSED, claimed.attempts, now_ms, "", reason, data))

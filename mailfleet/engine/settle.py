@@ -13,22 +13,28 @@ from mailfleet.base.clock import Clock, rfc3339
 from mailfleet.base.errors import BusyError
 from mailfleet.base.ids import IdGenerator, public
 from mailfleet.config.settings import Retry
+from mailfleet.engine import braking
 from mailfleet.engine.catalog import Catalog, FlowView
 from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.envelope import Envelope
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.notices import Notice, Notices
-from mailfleet.policy.classify import Classifier
+from mailfleet.policy.brakes import Decision
+from mailfleet.policy.classify import BOUNCE_CLASSES, Classifier
+from mailfleet.policy.egress import way_after
 from mailfleet.policy.lifecycle import DeliveryState, EventKind
-from mailfleet.policy.outcome import Action, Outcome, Verdict
+from mailfleet.policy.outcome import Action, Failure, Outcome, Verdict
 from mailfleet.policy.retry import RetryDecision, next_attempt
+from mailfleet.policy.shaping import Shaper, Signal
 from mailfleet.policy.suppression import NewSuppression, suppression_after
+from mailfleet.policy.warmup import day_number
 from mailfleet.store import campaigns, queue, suppressions
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.queue import Claimed, Settlement
 
 log = structlog.get_logger()
+_NOT_FROM_HERE = (Failure.UNREACHABLE, Failure.CONNECTION_REFUSED, Failure.CONNECTION_TIMEOUT)
 MAX_BATCH = 500
 GATHER_S = 0.02  # outcomes are in the journal by now: a commit that waits a little carries more of them
 
@@ -45,6 +51,8 @@ class Attempt(NamedTuple):
     message_id: str = ""
     hung_up: int = 0  # connections that ended under it without a word before this one: a repeat is possible
     dsn_passed_on: bool = False  # the remote took our NOTIFY, so success is its to tell
+    source: str = ""  # the way out, by name
+    elsewhere: bool = False  # other ways out of its pool could take it now
 
 
 class Settled(NamedTuple):
@@ -54,6 +62,7 @@ class Settled(NamedTuple):
     suppression: NewSuppression | None = None
     notice: Notice | None = None
     envelope: str | None = None  # the new stored envelope, when it changed
+    brakes: tuple[Decision, ...] = ()
 
 
 class Settler:
@@ -74,11 +83,12 @@ class Settler:
         ids: IdGenerator,
         rng: random.Random,
         counts: DeliveryCounts,
+        shaper: Shaper,
     ) -> None:
         self._database, self._catalog, self._classifier = database, catalog, classifier
         self._notices, self._journal, self._lease_id = notices, journal, lease_id
         self._retry, self._time_scale, self._clock, self._ids, self._rng = retry, time_scale, clock, ids, rng
-        self.counts = counts
+        self.counts, self._shaper = counts, shaper
         self._pending: list[Settled] = []
         self._committing: list[Settled] = []
         self._wake = asyncio.Event()
@@ -114,7 +124,8 @@ class Settler:
             # A notification that cannot be made must not cost the outcome: a 250 lost is a message sent twice.
             log.exception("the notification cannot be made", delivery=claimed.id)
             notice = envelope = None
-        self.put(Settled(settlement, suppression, notice, envelope), attempt.provider)
+        brakes = self._shaper.heard(_signal(attempt, verdict, flow, self._clock.now_ms()))
+        self.put(Settled(settlement, suppression, notice, envelope, brakes), attempt.provider)
         return verdict
 
     def holds(self) -> set[int]:
@@ -173,6 +184,8 @@ class Settler:
             one.settlement.claimed.campaign_id for one in batch if one.settlement.state is not DeliveryState.QUEUED
         }
         campaigns.finish_where_done(tx, sorted(ended - {0}), now_ms=now_ms)
+        decisions = [decision for one in batch for decision in one.brakes]
+        braking.apply(tx, decisions, self._ids, now_ms=now_ms, scale=self._time_scale)
 
     def _write_beside(self, tx: Tx, one: Settled, now_ms: int) -> None:
         claimed = one.settlement.claimed
@@ -222,6 +235,7 @@ class Settler:
             jitter=self._rng.random(),
             scale=self._time_scale,
             retry_after_s=self._classifier.retry_after_s(verdict, attempt.outcome.reply),
+            elsewhere=attempt.elsewhere and leaves_elsewhere(attempt.outcome, verdict),
         )
 
     async def _owed(
@@ -251,7 +265,22 @@ class Settler:
         due_ms = decision.due_ms if decision is not None and decision.due_ms else self._clock.now_ms()
         words = _words(attempt.outcome)[:1000]
         event = _event(attempt, verdict, attempts, decision)
-        return Settlement(attempt.claimed, state, attempts, due_ms, verdict.bounce_class, words, event)
+        way = way_after(
+            verdict.bounce_class, attempt.claimed.egress_id, elsewhere=leaves_elsewhere(attempt.outcome, verdict)
+        )
+        return Settlement(
+            attempt.claimed,
+            state,
+            attempts,
+            due_ms,
+            verdict.bounce_class,
+            words,
+            event,
+            way,
+            attempt.provider,
+            attempt.outcome.reply is not None,
+            day_number(self._clock.now_ms(), self._time_scale),
+        )
 
 
 def _event(attempt: Attempt, verdict: Verdict, attempts: int, decision: RetryDecision | None) -> str:
@@ -271,6 +300,8 @@ def _event(attempt: Attempt, verdict: Verdict, attempts: int, decision: RetryDec
         event["ip"] = outcome.remote_ip
     if attempt.provider:
         event["provider"] = attempt.provider
+    if attempt.source:
+        event["source"] = attempt.source
     if attempt.tls:
         event["tls"] = attempt.tls
     if attempt.hung_up:
@@ -281,6 +312,28 @@ def _event(attempt: Attempt, verdict: Verdict, attempts: int, decision: RetryDec
     if attempt.transcript:
         event["transcript"] = attempt.transcript
     return orjson.dumps(event).decode()
+
+
+def leaves_elsewhere(outcome: Outcome, verdict: Verdict) -> bool:
+    """Whether the next attempt should leave by another way: the remote's words are about this one, or it cannot get through."""
+    return outcome.failure in _NOT_FROM_HERE or (
+        outcome.reply is not None and BOUNCE_CLASSES[verdict.bounce_class].other_source
+    )
+
+
+def _signal(attempt: Attempt, verdict: Verdict, flow: FlowView | None, now_ms: int) -> Signal:
+    claimed, reply = attempt.claimed, attempt.outcome.reply
+    return Signal(
+        now_ms,
+        claimed.egress_id,
+        attempt.provider,
+        claimed.site_id,
+        flow.flow.stream_id if flow else 0,
+        attempt.outcome.phase,
+        verdict.bounce_class,
+        verdict.rule,
+        str(reply) if reply is not None else "",
+    )
 
 
 def _state_after(verdict: Verdict, decision: RetryDecision | None) -> DeliveryState:

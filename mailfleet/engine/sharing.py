@@ -13,10 +13,10 @@ import structlog
 
 from mailfleet.base.clock import Clock
 from mailfleet.engine.lane import Lane, LaneLimits
+from mailfleet.policy.rates import part
 from mailfleet.policy.sharing import WINDOW_S, Load, part_of, place_of, wants_help
 from mailfleet.store import sites
 from mailfleet.store.database import Database
-from mailfleet.store.queue import Backlog
 
 log = structlog.get_logger()
 
@@ -37,42 +37,52 @@ class Sharing:
         """Which sites are shared, as the database has it."""
         self._shared = shared
 
-    def ours(self, backlog: Backlog) -> bool:
-        """Whether this process delivers to the site of a backlog."""
-        return backlog.site_id % self._slots == self._slot or self._shared.get(backlog.site_id, 1) > 1
+    def ours(self, site_id: int) -> bool:
+        """Whether this process delivers to a site."""
+        return self.owns(site_id) or self._shared.get(site_id, 1) > 1
+
+    def owns(self, site_id: int) -> bool:
+        """Whether a site is this process's own."""
+        return site_id % self._slots == self._slot
 
     def part(self, site_id: int, limits: LaneLimits) -> LaneLimits:
         """The limits that this process keeps to."""
         if self._shared.get(site_id, 1) == 1 and site_id not in self._shrinking:
             return limits
-        place = place_of(self._slot, site_id, self._slots)
-        return replace(limits, connections=part_of(limits.connections, self._slots, place))
+        return self.split(site_id, limits)
 
-    async def look(self, lanes: dict[int, Lane], waiting: set[int], whole: Callable[[Lane], LaneLimits]) -> None:
+    def split(self, site_id: int, limits: LaneLimits) -> LaneLimits:
+        """This process's part of what all of them share."""
+        place = place_of(self._slot, site_id, self._slots)
+        connections, rates = part_of(limits.connections, self._slots, place), part(limits.rates, self._slots, place)
+        return replace(limits, connections=connections, rates=rates)
+
+    async def look(self, lanes: dict[int, list[Lane]], waiting: set[int]) -> None:
         """Once a window: is there a lane that this process cannot keep up with? ``waiting``: sites with more to claim."""
         for site_id in list(self._shrinking):
-            await self._tell(site_id, lanes.get(site_id))
+            await self._tell(site_id, lanes.get(site_id, []))
         now_s, cpu_s = self._clock.monotonic_s(), self._cpu_s()
         if now_s - self._from[0] < WINDOW_S:
             return
-        counts = {site_id: lane.settled for site_id, lane in lanes.items()}
+        counts = {site_id: sum(lane.settled for lane in some) for site_id, some in lanes.items()}
         gained = {site_id: count - self._settled.get(site_id, 0) for site_id, count in counts.items()}
         settled, wall_s, used_s = sum(gained.values()), now_s - self._from[0], cpu_s - self._from[1]
         self._from, self._settled = (now_s, cpu_s), counts
-        for site_id, lane in lanes.items():
-            if site_id % self._slots != self._slot or site_id in self._shared or site_id in self._shrinking:
+        for site_id, some in lanes.items():
+            if not self.owns(site_id) or site_id in self._shared or site_id in self._shrinking:
                 continue
             load = Load(used_s, wall_s, settled, gained[site_id])
-            connections = lane.limits.connections
+            connections = min(lane.limits.connections for lane in some)
             if wants_help(load, connections=connections, waiting=site_id in waiting, slots=self._slots):
                 self._shrinking.add(site_id)
-                lane.keep_to(self.part(site_id, whole(lane)))
+                for lane in some:
+                    lane.keep_to(self.split(site_id, lane.limits), lane.permille)
 
-    async def _tell(self, site_id: int, lane: Lane | None) -> None:
+    async def _tell(self, site_id: int, lanes: list[Lane]) -> None:
         """Let the others in, as soon as this process keeps to its part."""
-        if lane is not None and lane.open_connections > lane.limits.connections:
+        if any(lane.open_connections > lane.limits.connections for lane in lanes):
             return
         await self._database.write(lambda tx: sites.set_shares(tx, site_id, self._slots))
         self._shrinking.discard(site_id)
         self._shared[site_id] = self._slots
-        log.info("a site is too much for one process: all take part", site=lane.site.key if lane else site_id)
+        log.info("a site is too much for one process: all take part", site=lanes[0].site.key if lanes else site_id)

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mailfleet.policy.bounce_classes import BOUNCE_CLASSES
-
 FRESH, ANYWHERE = 0, 1
 SLACK = 8  # deliveries that a way out may be ahead of its share: fewer would be lost to rounding
 _FULL = 0.8
@@ -32,13 +30,11 @@ def named(way: int) -> int:
     return way // 2
 
 
-def way_after(bounce_class: str, egress_id: int, *, reached: bool) -> int:
-    """What a deferral asks of the next attempt. ``reached``: a remote answered."""
+def way_after(bounce_class: str, egress_id: int, *, elsewhere: bool) -> int:
+    """What a deferral asks of the next attempt. ``elsewhere``: another way out should try."""
     if bounce_class == "greylisted":
         return only(egress_id)
-    if reached and BOUNCE_CLASSES[bounce_class].other_source:
-        return but(egress_id)
-    return ANYWHERE
+    return but(egress_id) if elsewhere else ANYWHERE
 
 
 def may_take(way: int, egress_id: int, usable: Iterable[int]) -> bool:
@@ -62,44 +58,44 @@ class Weights:
     """
 
     ahead: dict[int, float] = field(default_factory=dict)
+    weights: Mapping[int, int] = field(default_factory=dict)
 
     def limits(self, room: Mapping[int, int], weights: Mapping[int, int], full: Mapping[int, bool]) -> dict[int, int]:
-        """How many each member may claim now, of what it has ``room`` for, if there is enough for all.
+        """How many each member may claim now, of what it has ``room`` for.
 
         Members that cannot be used now are not in ``room``; the weights count among those that are.
         """
-        members = [one for one in room if weights.get(one, 0) > 0]
-        if len(members) == 1:
-            return {members[0]: room[members[0]]}
-        total = sum(weights[one] for one in members)
-        base = {one: self.ahead.get(one, 0.0) for one in members}
-        binding = [one for one in members if not full.get(one)] or members
+        self.weights = {one: weights[one] for one in room}
+        self.ahead = {one: self.ahead.get(one, 0.0) for one in room}
+        self._forgive(full)
+        total = sum(self.weights.values())
+        binding = [one for one in room if not full.get(one)]
+        if not binding:
+            return dict(room)
         # The longest round for which no binding member lacks room: in it each gets its share and makes good what it is behind.
-        rounds = min((room[one] + base[one]) * total / weights[one] for one in binding)
+        rounds = min((room[one] + self.ahead[one]) * total / self.weights[one] for one in binding)
         found = {}
-        for one in members:
-            share = rounds * weights[one] / total - base[one] + SLACK * weights[one] / total
-            free = all(full.get(other) for other in members if other != one)
-            found[one] = room[one] if free else max(0, min(room[one], int(share)))
+        for one in room:
+            share = (rounds + SLACK) * self.weights[one] / total - self.ahead[one]
+            alone = all(full.get(other) for other in room if other != one)
+            found[one] = room[one] if alone else max(0, min(room[one], int(share)))
         return found
 
-    def claimed(self, taken: Mapping[int, int], weights: Mapping[int, int], full: Mapping[int, bool]) -> None:
-        """What each member has claimed in a round; those in ``full`` lose their claim to what they are behind."""
-        members = [one for one in weights if weights[one] > 0]
-        total = sum(weights[one] for one in members)
-        count = sum(taken.values())
-        for one in members:
-            self.ahead[one] = self.ahead.get(one, 0.0) + taken.get(one, 0) - count * weights[one] / total
-        for one in [one for one in self.ahead if one not in weights]:
-            del self.ahead[one]
-        behind = [one for one in members if full.get(one) and self.ahead[one] < 0]
-        if behind:
-            forgiven = -sum(self.ahead[one] for one in behind)
-            others = [one for one in members if one not in behind]
+    def claimed(self, taken: Mapping[int, int]) -> None:
+        """What each member has claimed since ``limits`` was asked."""
+        total, count = sum(self.weights.values()), sum(taken.values())
+        for one, weight in self.weights.items():
+            self.ahead[one] += taken.get(one, 0) - count * weight / total
+
+    def _forgive(self, full: Mapping[int, bool]) -> None:
+        behind = [one for one, ahead in self.ahead.items() if full.get(one) and ahead < 0]
+        others = [one for one in self.ahead if one not in behind]
+        if behind and others:
+            forgiven = sum(self.ahead[one] for one in behind) / len(others)
             for one in behind:
                 self.ahead[one] = 0.0
             for one in others:
-                self.ahead[one] -= forgiven / len(others)
+                self.ahead[one] += forgiven
 
 
 def is_full(samples: Sequence[bool]) -> bool:

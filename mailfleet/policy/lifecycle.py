@@ -69,6 +69,13 @@ class EventKind(StrEnum):
     CAMPAIGN_RESUMED = "campaign_resumed"
     CAMPAIGN_CANCELLED = "campaign_cancelled"
     CAMPAIGN_FINISHED = "campaign_finished"
+    BRAKE_ON = "brake_on"  # mail is held back, or more or less of it
+    BRAKE_OFF = "brake_off"
+    EGRESS_CHANGED = "egress_changed"  # a source, relay or pool was added, changed, paused, resumed, drained or retired
+    WARMUP_MOVED = "warmup_moved"
+    LISTING_OPENED = "listing_opened"  # on a block list
+    LISTING_CLOSED = "listing_closed"
+    COMPLAINED = "complained"
 
 
 _S = DeliveryState

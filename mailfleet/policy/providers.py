@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mailfleet.policy.rates import Rate
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much one source sends to one site at first; what the remote answers tightens it.
 
-    ``rate_per_s`` None is the default's. ``tls_required``: never send to it in the clear.
+    ``tls_required``: never send to it in the clear.
     """
 
     connections: int
     messages_per_connection: int
-    rate_per_s: float | None = None
+    rates: tuple[Rate, ...] = ()
     tls_required: bool = False
+    commands_behind_message: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ SPREAD = (
     0.2  # each delay is spread by up to this share either way, so that a burst of deferrals does not come back as one
 )
 
+ELSEWHERE_S = 5.0
+
 FLOOR_S: dict[str, float] = {
     "greylisted": 300,  # RFC 6647 5: most sites let the second try through after a few minutes, some not before five
     "rate-limited": 900,
@@ -67,13 +69,15 @@ def next_attempt(
     jitter: float,
     scale: float = 1,
     retry_after_s: int | None = None,
+    elsewhere: bool = False,
 ) -> RetryDecision:
     """Decide after a deferral. ``attempts`` counts those made, this one included; ``jitter`` is drawn from [0, 1).
 
     The delay doubles from ``first_delay_s`` to ``max_delay_s`` and is spread; a class's floor and ``retry_after_s`` (what
     the remote asked for) are spread upwards only, so they are never undercut, and may exceed ``max_delay_s``. The first
     retry after greylisting waits the floor, however long ``first_delay_s`` is. ``scale`` divides every delay and the
-    expiry. A wait that would end after the expiry is cut: there is one last attempt at the expiry itself, and a deferral
+    expiry. ``elsewhere``: the next attempt leaves by another way out, of which the remote has said nothing: it need not wait
+    but ``ELSEWHERE_S``. A wait that would end after the expiry is cut: there is one last attempt at the expiry itself, and a deferral
     at or after it expires the delivery.
     """
     expires_ms = expires_at_ms(schedule, accepted_ms=accepted_ms, scale=scale)
@@ -87,4 +91,6 @@ def next_attempt(
         delay_s * (1 - SPREAD + 2 * SPREAD * jitter),
         max(floor_s, retry_after_s or 0) * (1 + SPREAD * jitter),
     )
+    if elsewhere:
+        delay_s = min(delay_s, ELSEWHERE_S * (1 + jitter))
     return RetryDecision(min(now_ms + max(1, round(delay_s * 1000 / scale)), expires_ms), expires_ms)

@@ -86,7 +86,7 @@ warmup = Table(  # a source that is getting known to a provider
     int_column("reserved", 0),  # under lease now
     int_column("last_sent_day", 0),
     int_column("held_until_ms", 0),  # nothing until then: the provider pushes back
-    text_column("memo", ""),  # JSON: what the policy keeps beside
+    int_column("good_days", 0),  # of the stage
     text_column("reason", ""),
     int_column("since_ms"),
 )

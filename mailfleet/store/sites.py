@@ -131,3 +131,20 @@ def set_shares(tx: Tx, site_id: int, shares: int) -> None:
 def reset_shares(tx: Tx) -> None:
     """Every site back to the one process that it belongs to."""
     tx.run("UPDATE site SET shares = 1 WHERE shares > 1")
+
+
+def relay_sites(tx: Tx) -> dict[int, int]:
+    """``relay -> site``: the site that stands for a relay's own host."""
+    rows = tx.rows("SELECT key, id FROM site WHERE kind = 'relay'")
+    return {int(str(key).removeprefix("relay:")): int(site_id) for key, site_id in rows}
+
+
+def put_relay_site(tx: Tx, egress_id: int, host: str) -> int:
+    """The site that stands for a relay's own host, made if new."""
+    return put_site(tx, f"relay:{egress_id}", "relay", [(0, host)], "", "")
+
+
+def providers(tx: Tx, after: int) -> list[tuple[int, str]]:
+    """``(site_id, provider)`` of sites with an id above ``after``."""
+    rows = tx.rows("SELECT id, provider FROM site WHERE id > ? ORDER BY id", (after,))
+    return [(int(site_id), str(provider)) for site_id, provider in rows]

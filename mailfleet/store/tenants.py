@@ -95,3 +95,23 @@ def flow(tx: Tx, flow_id: int) -> Flow | None:
 def set_flow_state(tx: Tx, flow_id: int, state: FlowState) -> None:
     """Activate, pause or cancel: one row, however many deliveries it has."""
     tx.run("UPDATE flow SET state = ? WHERE id = ?", (int(state), flow_id))
+
+
+class WayOfFlow(NamedTuple):
+    """Through which pool a flow leaves (its stream's, else its tenant's), and the rates of its tenant, stream and campaign."""
+
+    pool_id: int
+    tenant_pool_id: int
+    spill: str
+    rates: tuple[str, str, str]
+
+
+def way_of_flow(tx: Tx, flow: Flow) -> WayOfFlow:
+    """How a flow leaves."""
+    row = tx.row(
+        "SELECT s.pool_id, t.pool_id, s.spill, t.rates, s.rates, coalesce(c.rates, '') FROM stream s"
+        " JOIN tenant t ON t.id = s.tenant_id LEFT JOIN campaign c ON c.id = ? WHERE s.id = ?",
+        (flow.campaign_id, flow.stream_id),
+    )
+    assert row is not None, f"stream {flow.stream_id} of a flow is gone"
+    return WayOfFlow(row[0], row[1], row[2], (row[3], row[4], row[5]))

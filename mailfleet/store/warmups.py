@@ -32,7 +32,7 @@ class Warmup(NamedTuple):
     reserved: int
     last_sent_day: int
     held_until_ms: int
-    memo: str
+    good_days: int
     reason: str
     since_ms: int
 

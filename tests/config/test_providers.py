@@ -9,6 +9,7 @@ import pytest
 from mailfleet.base.errors import ConfigError
 from mailfleet.config.providers import SHIPPED, load_providers
 from mailfleet.policy.providers import Limits
+from mailfleet.policy.rates import parse
 
 TABLE = load_providers()
 
@@ -37,21 +38,21 @@ def test_there_are_enough_of_them() -> None:
 @pytest.mark.parametrize(
     ("provider", "limits"),
     [
-        (None, Limits(10, 100, 100)),
-        ("never-heard-of", Limits(10, 100, 100)),
-        ("gmail", Limits(5, 50, 100, tls_required=True)),
-        ("outlook", Limits(5, 50, 100)),
-        ("yahoo", Limits(10, 20, 100)),
-        ("apple", Limits(10, 5, 100)),
-        ("comcast", Limits(25, 1000, 100)),
-        ("gmx", Limits(4, 20, 100)),
-        ("orange", Limits(2, 100, 100)),
-        ("yahoo-japan", Limits(2, 20, 10)),
-        ("mimecast", Limits(10, 100, 100)),
-        ("barracuda", Limits(10, 15, 100)),
-        ("qq", Limits(4, 8, 100)),
-        ("netease", Limits(4, 7, 100)),
-        ("kpn", Limits(10, 10, 100)),
+        (None, Limits(10, 100, parse("100/s"))),
+        ("never-heard-of", Limits(10, 100, parse("100/s"))),
+        ("gmail", Limits(5, 50, parse("100/s"), tls_required=True)),
+        ("outlook", Limits(5, 50, parse("100/s"))),
+        ("yahoo", Limits(10, 20, parse("100/s"))),
+        ("apple", Limits(10, 5, parse("100/s"))),
+        ("comcast", Limits(25, 1000, parse("100/s"))),
+        ("gmx", Limits(4, 20, parse("100/s"))),
+        ("orange", Limits(2, 100, parse("100/s"))),
+        ("yahoo-japan", Limits(2, 20, parse("10/s"))),
+        ("mimecast", Limits(10, 100, parse("100/s"))),
+        ("barracuda", Limits(10, 15, parse("100/s"))),
+        ("qq", Limits(4, 8, parse("100/s"))),
+        ("netease", Limits(4, 7, parse("100/s"))),
+        ("kpn", Limits(10, 10, parse("100/s"))),
     ],
 )
 def test_the_starting_limits(provider: str | None, limits: Limits) -> None:

@@ -20,11 +20,13 @@ from mailfleet.base.secretbox import SecretBox
 from mailfleet.config.bounce_rules import load_rules
 from mailfleet.config.metrics import CATALOGUE
 from mailfleet.config.settings import Retry
+from mailfleet.config.shaping import load_shaping
+from mailfleet.config.warmup import load_plans
 from mailfleet.engine.accept import Acceptor, Screen
 from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.campaigns import Campaigns
 from mailfleet.engine.catalog import Catalog, key_label
-from mailfleet.engine.connect import Connector
+from mailfleet.engine.connect import Connector, Way
 from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.gate import Gate
@@ -42,13 +44,16 @@ from mailfleet.engine.settle import Settler
 from mailfleet.engine.shared import LongReads
 from mailfleet.engine.upload import Upload
 from mailfleet.engine.views import CampaignAccepted
+from mailfleet.engine.warming import Warming
 from mailfleet.mail.dkim import ED25519, RSA, SigningKey
 from mailfleet.net.resolver import Resolver
 from mailfleet.net.smtp_peer import ClientOptions, Timeouts
 from mailfleet.policy.classify import Classifier
 from mailfleet.policy.lifecycle import DeliveryState
-from mailfleet.store import queue, sending, sites, tenants
+from mailfleet.policy.shaping import Shaper
+from mailfleet.store import egress, queue, sending, sites, tenants
 from mailfleet.store.database import Database, Tx
+from mailfleet.store.egress import Egress
 from mailfleet.store.schema import metadata_for
 from mailfleet.store.sites import Site
 
@@ -257,11 +262,11 @@ class Works:
             ids=plant.ids,
             rng=rng,
             counts=DeliveryCounts(Gauges(CATALOGUE)),
+            shaper=Shaper(load_shaping(), plant.time_scale),
         )
         self.resolver = Resolver(["127.0.0.1:9"], 0.2, clock)
-        options = ClientOptions(HOST, TIMEOUTS, tls="none", loopback_only=True)
         descriptors = Descriptors(clock)
-        connector = Connector(self.resolver, options, port=self.port, ipv6=False, rng=rng, descriptors=descriptors)
+        connector = Connector(self.resolver, ipv6=False, rng=rng, descriptors=descriptors)
         self.edges = LaneEdges(
             connector, plant.renderer, self.settler, self.journal, clock, plant.time_scale, asyncio.Event(), Gate()
         )
@@ -270,7 +275,9 @@ class Works:
             plant.catalog,
             self.settler,
             self.edges,
-            lambda provider: self.limits,
+            Warming(load_plans(), plant.time_scale),
+            way_of=self.way_of,
+            limits_for=lambda row, provider: self.limits,
             slot=0,
             slots=1,
             lease_id=self.lease_id,
@@ -290,10 +297,16 @@ class Works:
         )
         return self
 
+    def way_of(self, row: Egress) -> Way:
+        """A way out as the tests' hosts are reached."""
+        options = ClientOptions(HOST, TIMEOUTS, tls="none", loopback_only=True, source_ipv4=row.address)
+        return Way(row.id, row.name, options, self.port)
+
     async def lane(self) -> Lane:
         """A lane to the site on this machine."""
         site_id = await self.plant.locate_all()
-        return Lane(Site(site_id, f"0:{LITERAL}", "implicit", ((0, LITERAL),), "", ""), self.limits, self.edges)
+        way = self.way_of((await self.plant.database.read(egress.all_egresses))[0])
+        return Lane(way, Site(site_id, f"0:{LITERAL}", "implicit", ((0, LITERAL),), "", ""), self.limits, self.edges)
 
 
 @contextlib.asynccontextmanager

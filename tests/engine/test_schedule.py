@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from mailfleet.base.errors import CommitUnknownError
-from mailfleet.engine import locate, schedule
+from mailfleet.engine import locate, schedule, take
 from mailfleet.engine import orders as orders_module
 from mailfleet.engine.lane import LaneLimits
 from mailfleet.store import sites, tenants
@@ -28,6 +28,7 @@ async def scanned(plant: Plant, works: Works) -> None:
     """What waits is known, every domain located."""
     await plant.locate_all()
     await works.scheduler._scan()
+    await works.scheduler._orders()  # makes the lanes
 
 
 async def orders(works: Works) -> dict[str, int]:
@@ -70,7 +71,7 @@ async def test_the_urgent_are_claimed_first_and_have_room_of_their_own(plant: Pl
     works = await Works(plant).start()
     await plant.upload(*addresses("bulk", 100), name="big")
     await scanned(plant, works)
-    (lane,) = works.scheduler._lanes.values()
+    (lane,) = works.scheduler.lanes.all
     lane.limits = LaneLimits(0, 1, 1)
     lane.allowed = 0  # nobody works it off
     await works.scheduler._claim()
@@ -117,7 +118,7 @@ async def test_memory_is_bounded_over_all_lanes(plant: Plant, monkeypatch: pytes
     works = await Works(plant).start()
     await plant.upload(*addresses("a", 100))
     await scanned(plant, works)
-    (lane,) = works.scheduler._lanes.values()
+    (lane,) = works.scheduler.lanes.all
     lane.allowed = 0
     for _ in range(10):
         await works.scheduler._claim()
@@ -144,7 +145,9 @@ async def test_a_shared_site_is_everybodys_with_a_part_of_its_limits_each(plant:
         works = await Works(plant, limits=LaneLimits(10, 100, 5), slot=slot).start()
         works.scheduler._sharing._slots, works.scheduler._sharing._slot = 3, slot
         await works.scheduler._scan()
-        connections.append(works.scheduler._lanes[site_id].limits.connections)
+        lane = await works.scheduler.lanes.of(1, site_id)
+        assert lane is not None
+        connections.append(lane.limits.connections)
     assert sorted(connections) == [3, 3, 4]
     assert connections[site_id % 3] == 4, "the owner has what cannot be divided"
 
@@ -152,13 +155,13 @@ async def test_a_shared_site_is_everybodys_with_a_part_of_its_limits_each(plant:
 async def test_a_commit_claims_no_more_than_is_good_for_the_others(
     plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "CLAIM_ORDERS", 1)
-    monkeypatch.setattr(schedule, "MAX_CLAIM", 5)
+    monkeypatch.setattr(take, "CLAIM_ORDERS", 1)
+    monkeypatch.setattr(take, "MAX_CLAIM", 5)
     works = await Works(plant).start()
     await plant.upload(*addresses("a", 40))
     await plant.upload(*addresses("b", 40))
     await scanned(plant, works)
-    (lane,) = works.scheduler._lanes.values()
+    (lane,) = works.scheduler.lanes.all
     lane.allowed = 0
     assert await works.scheduler._claim() is True, "the other campaign's turn comes with the next commit"
     assert lane.held == 8
@@ -170,7 +173,7 @@ async def test_a_claim_that_nobody_heard_of_goes_back(plant: Plant, monkeypatch:
     works = await Works(plant).start()
     await plant.upload(*addresses("a", 30))
     await scanned(plant, works)
-    (lane,) = works.scheduler._lanes.values()
+    (lane,) = works.scheduler.lanes.all
     lane.allowed = 0
     write = plant.database.write
 

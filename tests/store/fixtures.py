@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from mailfleet.store import migrate, tenants
+from mailfleet.store import egress, migrate, tenants
 from mailfleet.store.database import Database, Place, Tx
 from mailfleet.store.database import open_database as open_door
 from mailfleet.store.postgres import PostgresTx
@@ -28,13 +28,19 @@ OpenDatabase = Callable[[], Database]
 _number = count()
 
 
+def first_rows(tx: Tx) -> None:
+    """What every install begins with."""
+    tenants.ensure_default(tx)
+    egress.ensure_default(tx, 0)
+
+
 @pytest.fixture(scope="session")
 def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded one."""
     path = tmp_path_factory.mktemp("store") / "mailfleet.db"
     assert migrate.upgrade(path)
     connection = open_connection(path)
-    tenants.ensure_default(SqliteTx(connection))
+    first_rows(SqliteTx(connection))
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     connection.close()
     return path
@@ -46,7 +52,7 @@ def cluster() -> Iterator[Cluster]:
     cluster = Cluster()
     url = cluster.create(TEMPLATE)
     assert migrate.upgrade(url)
-    with_session(url, lambda tx: tenants.ensure_default(tx))
+    with_session(url, first_rows)
     yield cluster
     cluster.remove()
 

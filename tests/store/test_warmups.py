@@ -13,7 +13,7 @@ from mailfleet.store.rows import Backlog
 from tests.store.rows import NOW_MS, new_delivery, running_campaign, settlement
 
 HERE = Backlog(7, 10, 50, 0, 0)
-PAIR = warmups.Warmup(7, "gmail", "standard", "warming", 0, 50, 20_000, 0, 0, 0, "", "", NOW_MS)
+PAIR = warmups.Warmup(7, "gmail", "standard", "warming", 0, 50, 20_000, 0, 0, 0, 0, "", NOW_MS)
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ def warming_up() -> None:
         number("reserved", 0),
         number("last_sent_day", 0),
         number("held_until_ms", 0),
-        words("memo", ""),
+        number("good_days", 0),
         words("reason", ""),
         number("since_ms"),
         sa.PrimaryKeyConstraint("egress_id", "provider"),

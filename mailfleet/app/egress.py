@@ -1,0 +1,59 @@
+"""Ways out put together for the delivery role: what connections of each are made from, and what each keeps to."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+
+import orjson
+
+from mailfleet.app import compose
+from mailfleet.config.settings import Delivery
+from mailfleet.engine.connect import Way
+from mailfleet.engine.lane import LaneLimits
+from mailfleet.net.smtp_peer import ClientOptions, Timeouts
+from mailfleet.policy.providers import ProviderTable
+from mailfleet.policy.rates import parse
+from mailfleet.store.egress import Egress
+
+BOTH = frozenset({4, 6})
+
+
+def way_of(base: compose.Base, row: Egress) -> Way:
+    """How a way out connects. What it leaves open is the settings' (``delivery.source_ipv4``, ``ehlo_name``)."""
+    delivery, sandbox = base.settings.delivery, base.settings.sandbox
+    options = ClientOptions(
+        ehlo_name=row.ehlo_name or delivery.ehlo_name or base.hostname,
+        timeouts=Timeouts.of(delivery),
+        source_ipv4=delivery.source_ipv4,
+        source_ipv6=delivery.source_ipv6,
+        loopback_only=delivery.loopback_only or sandbox.enabled,
+    )
+    families = BOTH
+    if row.address:
+        version = ipaddress.ip_address(row.address).version
+        families = frozenset({version})
+        ipv4, ipv6 = ("", row.address) if version == 6 else (row.address, "")
+        options = replace(options, source_ipv4=ipv4, source_ipv6=ipv6)
+    port = sandbox.smtp_port if sandbox.enabled else delivery.remote_port
+    if row.kind == "relay":
+        return Way(row.id, row.name, options, row.port or 587, BOTH, relay=True)
+    return Way(row.id, row.name, options, port, families)
+
+
+def limits_of(delivery: Delivery, providers: ProviderTable, row: Egress, provider: str) -> LaneLimits:
+    """What is kept to towards a site: the provider's limits under the settings' bounds; the way out's own go before both."""
+    own = orjson.loads(row.limits) if row.limits else {}
+    known = providers.limits_for(provider or None)
+    connections, messages = known.connections, known.messages_per_connection
+    rates = known.rates
+    if row.kind == "relay":
+        connections, messages, rates = delivery.connections_per_site, delivery.messages_per_connection, ()
+    return LaneLimits(
+        min(delivery.connections_per_site, int(own.get("connections", connections))),
+        min(delivery.messages_per_connection, int(own.get("messages_per_connection", messages))),
+        delivery.idle_connection_s,
+        known.tls_required,
+        delivery.commands_behind_message and known.commands_behind_message,
+        parse(own["rate"]) if own.get("rate") else rates,
+    )

@@ -1,0 +1,115 @@
+"""The lanes of one delivery process: made when they are needed, kept to limits and brakes, gone when nothing waits for them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+
+from mailfleet.engine.catalog import Catalog
+from mailfleet.engine.connect import Way
+from mailfleet.engine.lane import Lane, LaneEdges, LaneLimits
+from mailfleet.engine.sharing import Sharing
+from mailfleet.engine.ways import HOLDS, Ways
+from mailfleet.store.egress import Egress
+from mailfleet.store.queue import Claimed
+
+LimitsFor = Callable[[Egress, str], LaneLimits]
+"""What a way out keeps to towards the sites of a provider; empty for no known one."""
+WayOf = Callable[[Egress], Way]
+
+
+class Lanes:
+    """``ways`` is what the last scan found."""
+
+    def __init__(
+        self, catalog: Catalog, edges: LaneEdges, sharing: Sharing, *, way_of: WayOf, limits_for: LimitsFor, slots: int
+    ) -> None:
+        self._catalog, self._edges, self._sharing, self._slots = catalog, edges, sharing, slots
+        self._way_of, self._limits_for = way_of, limits_for
+        self._lanes: dict[tuple[int, int], Lane] = {}
+        self._made: dict[int, tuple[Egress, Way]] = {}
+        self.ways = Ways()
+
+    @property
+    def all(self) -> list[Lane]:
+        """Every one."""
+        return list(self._lanes.values())
+
+    def by_site(self) -> dict[int, list[Lane]]:
+        """By the recipients' site; those of relays are not here."""
+        found: dict[int, list[Lane]] = defaultdict(list)
+        for (_, site_id), lane in self._lanes.items():
+            if not lane.way.relay:
+                found[site_id].append(lane)
+        return dict(found)
+
+    async def of(self, egress_id: int, site_id: int) -> Lane | None:
+        """The lane by which a way out serves a recipients' site; None where another process does, or nobody yet."""
+        row = self.ways.egresses[egress_id]
+        lane_site = self.ways.site_of_lane(egress_id, site_id)
+        if row.kind == "relay":
+            if egress_id not in self.ways.relay_sites or not self._takes_relay(row, lane_site, site_id):
+                return None
+        elif not self._sharing.ours(site_id):
+            return None
+        lane = self._lanes.get((egress_id, lane_site))
+        if lane is not None:
+            return lane
+        site = await self._catalog.site(lane_site)
+        if site is None:
+            return None
+        lane = Lane(self._way(row), site, self._limits(row, site.provider, lane_site), self._edges)
+        permille = self.ways.on_lane(egress_id, site.provider, lane_site).permille
+        lane.keep_to(lane.limits, permille)
+        self._lanes[egress_id, lane_site] = lane
+        return lane
+
+    def follow(self, ways: Ways) -> list[Claimed]:
+        """Keep to what a scan found; returns what lanes have to let go, for others to take."""
+        self.ways = ways
+        left: list[Claimed] = []
+        for (egress_id, lane_site), lane in self._lanes.items():
+            row = ways.egresses.get(egress_id)
+            if row is None or row.state not in HOLDS:
+                left += lane.let_go()
+                continue
+            permille = ways.on_lane(egress_id, lane.site.provider, lane_site).permille
+            lane.way = self._way(row)
+            lane.keep_to(self._limits(row, lane.site.provider, lane_site), permille)
+            if not permille:
+                left += lane.let_go()
+        return left
+
+    def forget_idle(self, waiting: set[int]) -> None:
+        """Lanes without work, of sites that nothing waits for."""
+        for key in [key for key, lane in self._lanes.items() if not lane.busy and key[1] not in waiting]:
+            del self._lanes[key]
+
+    @property
+    def takes_any(self) -> bool:
+        """It has a relay that takes mail for the sites of every process."""
+        for egress_id, lane_site in self.ways.relay_sites.items():
+            row = self.ways.egresses[egress_id]
+            if self._too_few(row) and self._sharing.owns(lane_site):
+                return True
+        return False
+
+    def _too_few(self, relay: Egress) -> bool:
+        """It allows fewer connections than there are processes: one of them takes mail for all sites."""
+        return self._limits_for(relay, "").connections < self._slots
+
+    def _takes_relay(self, relay: Egress, lane_site: int, site_id: int) -> bool:
+        return self._sharing.owns(lane_site) if self._too_few(relay) else self._sharing.ours(site_id)
+
+    def _limits(self, row: Egress, provider: str, lane_site: int) -> LaneLimits:
+        whole = self._limits_for(row, provider)
+        if row.kind == "relay":
+            return whole if self._too_few(row) else self._sharing.split(lane_site, whole)
+        return self._sharing.part(lane_site, whole)
+
+    def _way(self, row: Egress) -> Way:
+        """Made anew when the row has changed."""
+        made = self._made.get(row.id)
+        if made is None or made[0] != row:
+            made = self._made[row.id] = (row, self._way_of(row))
+        return made[1]

@@ -1,0 +1,100 @@
+"""Rates as people write them ("10/s 20000/d"), and keeping to them: no more than so many in any period of that length. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+UNITS_MS = {"s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+MARGIN = 1.02  # what leaves evenly arrives less so: a fiftieth of a period is kept for that
+SHORTEST_MS = (
+    20.0  # messages that would be closer than this leave together: a clock for each would cost more than it is worth
+)
+_ONE = re.compile(r"(\d{1,9})\s*/\s*(?:(\d{1,4})\s*)?(s|min|h|d)")
+
+
+class Rate(NamedTuple):
+    """So many in a period."""
+
+    messages: int
+    period_ms: int
+
+    @property
+    def gap_ms(self) -> float:
+        """Between two of them, evenly spread."""
+        return self.period_ms / self.messages
+
+    def __str__(self) -> str:
+        for unit, unit_ms in reversed(UNITS_MS.items()):
+            times, rest = divmod(self.period_ms, unit_ms)
+            if not rest:
+                return f"{self.messages}/{'' if times == 1 else times}{unit}"
+        return f"{self.messages}/{self.period_ms / 1000:g}s"
+
+
+def parse(text: str) -> tuple[Rate, ...]:
+    """Rates from text, separated by spaces or commas; empty text has none. Raises ``ValueError`` that says how to write one."""
+    found = []
+    for word in text.replace(",", " ").split():
+        match = _ONE.fullmatch(word)
+        if match is None or int(match[1]) == 0 or int(match[2] or 1) == 0:
+            raise ValueError(f"{word!r} is no rate: write it as 10/s, 100/min, 1000/h or 20000/d")
+        found.append(Rate(int(match[1]), int(match[2] or 1) * UNITS_MS[match[3]]))
+    return tuple(found)
+
+
+def shown(rates: Iterable[Rate]) -> str:
+    """As ``parse`` reads it."""
+    return " ".join(str(one) for one in rates)
+
+
+def part(rates: Sequence[Rate], parts: int, place: int) -> tuple[Rate, ...]:
+    """The part of each rate that falls to ``place`` of ``parts``; the parts add up to the whole."""
+    made = []
+    for one in rates:
+        count = one.messages // parts + (place < one.messages % parts)
+        # Of fewer than there are parts each has one in so many periods.
+        made.append(
+            Rate(count, one.period_ms) if one.messages >= parts else Rate(1, one.period_ms * parts // one.messages)
+        )
+    return tuple(made)
+
+
+def scaled(rates: Sequence[Rate], *, permille: int = 1000, scale: float = 1) -> tuple[Rate, ...]:
+    """Slower by ``permille``, faster where time runs faster."""
+    return tuple(Rate(one.messages, max(1, round(one.period_ms * 1000 / max(1, permille) / scale))) for one in rates)
+
+
+class Pace:
+    """Keeps to rates: asked before each message, told of each. In no period of a rate are there more than its count.
+
+    Messages are spread evenly; those of a fast rate leave some at a time, ``SHORTEST_MS`` apart.
+    """
+
+    def __init__(self, rates: Sequence[Rate], now_ms: float) -> None:
+        self.rates = tuple(rates)
+        self._next_ms = [now_ms] * len(self.rates)
+        self._burst = [max(1, min(one.messages // 2, int(SHORTEST_MS / one.gap_ms))) for one in self.rates]
+        self._gap_ms = [
+            one.period_ms * MARGIN / (one.messages - burst + 1)
+            for one, burst in zip(self.rates, self._burst, strict=True)
+        ]
+
+    def wait_ms(self, now_ms: float) -> float:
+        """Until the next may leave; 0 when it may now."""
+        return max([0.0, *(due_ms - now_ms for due_ms in self._next_ms)])
+
+    def take(self, now_ms: float) -> None:
+        """One leaves."""
+        for index, gap_ms in enumerate(self._gap_ms):
+            earliest = now_ms - (self._burst[index] - 1) * gap_ms
+            self._next_ms[index] = max(self._next_ms[index], earliest) + gap_ms
+
+    def like(self, rates: Sequence[Rate], now_ms: float) -> Pace:
+        """Other rates from now on; what was taken last still counts."""
+        made = Pace(rates, now_ms)
+        waits = [due_ms - now_ms for due_ms in self._next_ms]
+        if waits:
+            made._next_ms = [now_ms + max(0.0, min(max(waits), gap_ms)) for gap_ms in made._gap_ms]
+        return made
