@@ -36,6 +36,7 @@ class _Entry(BaseModel):
     bounce_rules: tuple[str, ...] = ()
     after: int = Field(1, ge=1, le=1000)
     within: _Seconds = 60
+    of: float = Field(0, ge=0, le=100)
     action: Literal["slow", "rest", "reroute", "stop"]
     scope: Literal["lane", "provider", "source", "domain", "stream"]
     share: float = Field(ge=0, lt=100)
@@ -59,6 +60,7 @@ class _Entry(BaseModel):
             self.bounce_rules,
             self.after,
             self.within,
+            round(self.of * 10),
             self.matches,
             self.rejects,
         )

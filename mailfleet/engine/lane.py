@@ -137,7 +137,7 @@ class Lane:
         if limits == self.limits and permille == self.permille:
             return
         self.limits, self.permille = limits, permille
-        self.allowed = min(self.allowed, self._most())
+        self.allowed = min(max(1, self.allowed), self._most())
         self._pace = self._pace.like(self._rates(), self._now_ms())
         self._work.set()
         self._staff()

@@ -10,8 +10,10 @@ import structlog
 
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
+from mailfleet.engine import braking
 from mailfleet.engine.recover import recover_lease, slot_lock
-from mailfleet.store import access, campaigns, clock_steps, events, queue
+from mailfleet.policy.brakes import loosen
+from mailfleet.store import access, allowances, brakes, campaigns, clock_steps, events, queue
 from mailfleet.store.database import Database, Tx
 
 log = structlog.get_logger()
@@ -32,11 +34,17 @@ class Maintainer:
         """Until ``stop``; an error of one kind of work is logged and does not keep the others from running."""
         turn = 0
         while not stop.is_set():
-            works = [self.follow_the_clock, self.finish_cancelling, self.finish_sealing, self.start_scheduled]
+            works = [
+                self.follow_the_clock,
+                self.loosen_brakes,
+                self.finish_cancelling,
+                self.finish_sealing,
+                self.start_scheduled,
+            ]
             if turn % 4 == 0:
                 works += [self.reap_leases, self.finish_done]
             if turn % 600 == 0:
-                works += [self.forget_answers, self.make_parts]
+                works += [self.forget_answers, self.forget_allowances, self.make_parts]
             for work in works:
                 try:
                     await work()
@@ -50,6 +58,18 @@ class Maintainer:
                     await stop.wait()
             except TimeoutError:
                 pass
+
+    async def loosen_brakes(self) -> None:
+        """Brakes whose time is over loosen by a step, or end."""
+        now_ms = self._clock.now_ms()
+        if any(loosen(one, now_ms) for one in await self._database.read(brakes.in_force)):
+            await self._database.write(lambda tx: braking.loosen_due(tx, now_ms))
+
+    async def forget_allowances(self) -> None:
+        """Drop what is kept of rates that hold nobody back any more."""
+        before_ms = self._clock.now_ms() - KEEP_ANSWERS_MS
+        while await self._database.write(lambda tx: allowances.forget(tx, before_ms)):
+            pass
 
     async def finish_cancelling(self) -> None:
         """Cancel the queued rows of cancelled campaigns, some at a time."""

@@ -111,6 +111,7 @@ class Settler:
             claimed.envelope
         ):  # nothing is owed: by far the most
             settled = Settled(self._settlement(attempt, verdict, DeliveryState.DELIVERED, attempts, None))
+            self._shaper.attempted(claimed.egress_id, attempt.provider, claimed.site_id)
             self.put(settled, attempt.provider)
             return verdict
         flow = await self._catalog.flow(claimed.flow_id)

@@ -35,7 +35,7 @@ class Signal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShapingRule:
-    """``after`` such signals ``within_s`` lead to ``action`` on ``scope``.
+    """``after`` such signals ``within_s`` lead to ``action`` on ``scope``, if they are ``of_permille`` of the attempts meanwhile.
 
     Scope ``lane`` is the source at this site, ``provider`` the source at all sites of the provider, ``source`` the source
     everywhere, ``domain`` every source at the provider (it is not about an address), ``stream`` the stream at the provider.
@@ -55,6 +55,7 @@ class ShapingRule:
     rules: tuple[str, ...] = ()
     after: int = 1
     within_s: int = 60
+    of_permille: int = 0
     matches: tuple[str, ...] = ()
     rejects: tuple[str, ...] = ()
 
@@ -73,10 +74,20 @@ class Shaper:
 
     def __init__(self, rules: Sequence[ShapingRule], scale: float = 1) -> None:
         self._rules, self._scale = tuple(rules), scale
-        self._heard: OrderedDict[tuple[str, tuple[int, str, int, int]], deque[int]] = OrderedDict()
+        self._heard: OrderedDict[tuple[str, tuple[int, str, int, int]], deque[tuple[int, int]]] = OrderedDict()
+        self._attempts: OrderedDict[tuple[int, str, int], int] = OrderedDict()
+
+    def attempted(self, egress_id: int, provider: str, site_id: int) -> int:
+        """Count an attempt, whatever came of it; how many there were so far at this provider, or site of no known one."""
+        key = egress_id, provider, 0 if provider else site_id
+        count = self._attempts[key] = self._attempts.get(key, 0) + 1
+        if len(self._attempts) > MAX_KEYS:
+            self._attempts.popitem(last=False)
+        return count
 
     def heard(self, signal: Signal) -> tuple[Decision, ...]:
-        """What follows from one more signal, with those before it."""
+        """What follows from one more attempt that was no success, with those before it."""
+        attempts = self.attempted(signal.egress_id, signal.provider, signal.site_id)
         if signal.bounce_class in UNHEARD or not signal.words:
             return ()
         rule = self.rule_for(signal)
@@ -85,11 +96,14 @@ class Shaper:
         scope = _scope(rule, signal)
         key = rule.name, scope
         times = self._heard.pop(key, None) or deque(maxlen=rule.after)
-        times.append(signal.at_ms)
+        times.append((signal.at_ms, attempts))
         self._heard[key] = times
         while len(self._heard) > MAX_KEYS:
             self._heard.popitem(last=False)
-        if len(times) < rule.after or times[-1] - times[0] > rule.within_s * 1000 / self._scale:
+        first_ms, before = times[0]
+        if len(times) < rule.after or signal.at_ms - first_ms > rule.within_s * 1000 / self._scale:
+            return ()
+        if len(times) * 1000 < rule.of_permille * (attempts - before + 1):
             return ()
         egress_id, provider, site_id, stream_id = scope
         return (
