@@ -15,15 +15,19 @@ from mailfleet.base.clock import Clock, SystemClock
 from mailfleet.base.gauges import Gauges
 from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
+from mailfleet.config.providers import load_providers
 from mailfleet.config.settings import Settings
+from mailfleet.config.warmup import load_plans
 from mailfleet.engine.accept import Acceptor, Screen
 from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.campaigns import Campaigns
 from mailfleet.engine.catalog import Catalog
+from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.manage import Manager, Publish
 from mailfleet.engine.observe import Observer
 from mailfleet.engine.services import Services
 from mailfleet.engine.shared import LongReads
+from mailfleet.engine.steer import Steering
 from mailfleet.engine.submission import SubmissionDesk
 from mailfleet.net.resolver import Resolver
 from mailfleet.sandbox.published import publish
@@ -152,7 +156,19 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
     desk = SubmissionDesk(base.database, manage, acceptor, gate)
     for entrance, taken in (*acceptor.taken.items(), ("campaign", campaigns.taken)):
         base.gauges.watch("accepted_recipients_total", partial(getattr, taken, "n"), entrance=entrance)
-    return Services(messages=acceptor, campaigns=campaigns, observe=observer, manage=manage), desk
+    fleet = Fleet(base.database, base.box, base.clock)
+    steer = Steering(
+        base.database,
+        load_plans(),
+        frozenset(load_providers().providers),
+        clock=base.clock,
+        ids=base.ids,
+        time_scale=scale,
+    )
+    services = Services(
+        messages=acceptor, campaigns=campaigns, observe=observer, manage=manage, fleet=fleet, steer=steer
+    )
+    return services, desk
 
 
 def resolver(settings: Settings, clock: Clock) -> Resolver:

@@ -53,7 +53,7 @@ async def run(base: compose.Base, slot: int, slots: int, stop: asyncio.Event) ->
         journal.close()
         # What was not settled in time is dealt with as after a crash: a 250 in the journal counts, the rest is released.
         try:
-            await recover_lease(base.database, folder, slot, lease_id, base.clock)
+            await recover_lease(base.database, folder, slot, lease_id, base.clock, scale=base.time_scale)
         except BusyError as error:
             log.error("what is under lease is left to the next start", reason=error.reason)
 
@@ -71,7 +71,7 @@ async def _open(base: compose.Base, slot: int, lease_ms: int) -> tuple[int, Jour
 
     async def recover() -> None:
         for old in await base.database.read(lambda tx: queue.leases_of_slot(tx, slot, lease_id)):
-            await recover_lease(base.database, folder, slot, old, clock)
+            await recover_lease(base.database, folder, slot, old, clock, scale=base.time_scale)
 
     await patiently("recovering earlier leases", recover)
 

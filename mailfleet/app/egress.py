@@ -10,10 +10,13 @@ import orjson
 from mailfleet.app import compose
 from mailfleet.config.settings import Delivery
 from mailfleet.engine.connect import Way
+from mailfleet.engine.fleet import relay_label
 from mailfleet.engine.lane import LaneLimits
-from mailfleet.net.smtp_peer import ClientOptions, Timeouts
+from mailfleet.net.smtp_peer import ClientOptions, Timeouts, TlsWish
+from mailfleet.net.tls_client import verified_context
 from mailfleet.policy.providers import ProviderTable
 from mailfleet.policy.rates import parse
+from mailfleet.smtp.client_states import Login
 from mailfleet.store.egress import Egress
 
 BOTH = frozenset({4, 6})
@@ -37,8 +40,19 @@ def way_of(base: compose.Base, row: Egress) -> Way:
         options = replace(options, source_ipv4=ipv4, source_ipv6=ipv6)
     port = sandbox.smtp_port if sandbox.enabled else delivery.remote_port
     if row.kind == "relay":
-        return Way(row.id, row.name, options, row.port or 587, BOTH, relay=True)
+        return Way(row.id, row.name, _relay_options(base, row, options), row.port or 587, BOTH, relay=True)
     return Way(row.id, row.name, options, port, families)
+
+
+def _relay_options(base: compose.Base, row: Egress, options: ClientOptions) -> ClientOptions:
+    """As the relay wants it: TLS as a person demanded it, and the login."""
+    login = None
+    if row.username:
+        secret = base.box.open(row.sealed_secret, relay_label(row.name)) if row.sealed_secret else b""
+        login = Login(row.username, secret.decode())
+    wishes: dict[str, TlsWish] = {"none": "none", "opportunistic": "opportunistic"}
+    context = verified_context() if row.tls == "verified" else options.tls_context
+    return replace(options, tls=wishes.get(row.tls, "required"), login=login, tls_context=context)
 
 
 def limits_of(delivery: Delivery, providers: ProviderTable, row: Egress, provider: str) -> LaneLimits:

@@ -107,7 +107,7 @@ async def _sandbox(base: compose.Base, stop: asyncio.Event) -> None:
 
 
 async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
-    await Maintainer(base.database, base.folder.run, base.clock).run(stop)
+    await Maintainer(base.database, base.folder.run, base.clock, time_scale=base.time_scale).run(stop)
 
 
 def _deliver(slot: int, slots: int) -> Callable[[compose.Base, asyncio.Event], Coroutine[Any, Any, None]]:

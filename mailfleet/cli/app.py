@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mailfleet import __version__
-from mailfleet.cli import campaign, db, explain, find, manage, sandbox, send, settings
+from mailfleet.cli import campaign, db, explain, find, fleet, manage, sandbox, send, settings, steer
 from mailfleet.cli.frame import EPILOG, Group
 
 app = typer.Typer(
@@ -76,6 +76,12 @@ app.add_typer(manage.domain_app)
 app.add_typer(manage.credential_app)
 app.add_typer(manage.token_app)
 app.add_typer(manage.suppression_app)
+app.add_typer(fleet.source_app)
+app.add_typer(fleet.relay_app)
+app.add_typer(fleet.pool_app)
+app.add_typer(fleet.stream_app)
+app.add_typer(steer.brake_app)
+app.add_typer(steer.warmup_app)
 app.add_typer(sandbox.app)
 app.add_typer(explain.app)
 app.add_typer(settings.app)

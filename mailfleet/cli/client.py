@@ -119,6 +119,14 @@ class Api:
         """The JSON answer to POST with a JSON body."""
         return self._json("POST", path, json=body if body is not None else {})
 
+    def put(self, path: str, body: object) -> Any:
+        """The JSON answer to PUT with a JSON body."""
+        return self._json("PUT", path, json=body)
+
+    def patch(self, path: str, body: object) -> Any:
+        """The JSON answer to PATCH with a JSON body."""
+        return self._json("PATCH", path, json=body)
+
     def delete(self, path: str, **params: object) -> Any:
         """The answer to DELETE, None when it has no body."""
         return self._json("DELETE", path, params=_given(params))

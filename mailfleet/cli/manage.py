@@ -199,7 +199,7 @@ def list_suppressions(
     """List the addresses that must not be mailed, oldest first."""
     with Api.open(data) as api:
         found = api.pages("/v1/suppressions", limit=limit)
-        _print_list(
+        print_list(
             found, as_json,
             ("address", "stream", "reason", "evidence", "since (UTC)"),
             lambda view: (
@@ -238,10 +238,11 @@ def _once(facts: list[tuple[str, str]]) -> None:
 def _list(path: str, as_json: bool, data: Any, columns: tuple[str, ...], row: Any, none: str) -> None:
     with Api.open(data) as api:
         answer = api.get(path)
-    _print_list(answer["items"] if isinstance(answer, dict) else answer, as_json, columns, row, none)
+    print_list(answer["items"] if isinstance(answer, dict) else answer, as_json, columns, row, none)
 
 
-def _print_list(found: Iterable[Any], as_json: bool, columns: tuple[str, ...], row: Any, none: str) -> None:
+def print_list(found: Iterable[Any], as_json: bool, columns: tuple[str, ...], row: Any, none: str) -> None:
+    """A listing as a table, or ``none`` where it is empty; as JSON one object a line."""
     if as_json:
         for view in found:
             show.json_line(view)

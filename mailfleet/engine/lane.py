@@ -261,15 +261,20 @@ class Lane:
 
     def put_back(self, item: Item) -> None:
         """A delivery that is to be tried again at once, on another connection."""
-        self._out.discard(item.claimed.id)
+        self._is_over(item.claimed.id)
         heapq.heappush(self._heap, item)
         self._work.set()
 
     async def settle(self, attempt: Attempt) -> Action:
         """Hand over what came of an attempt."""
         verdict = await self.edges.settler.take(attempt._replace(source=self.way.name, elsewhere=self.others))
-        self._out.discard(attempt.claimed.id)
+        self._is_over(attempt.claimed.id)
         return verdict.action
+
+    def _is_over(self, delivery_id: int) -> None:
+        if delivery_id in self._out:
+            self._out.discard(delivery_id)
+            self._pace.done(self._now_ms())
 
     def judged(self, *, good: bool, seconds: float) -> None:
         """An attempt is over that reached the remote. Connections come back in steps, never in one jump."""

@@ -26,8 +26,9 @@ STEP_MS = 2000  # a clock that goes back by more was set back; less is how clock
 class Maintainer:
     """The periodic work of the node."""
 
-    def __init__(self, database: Database, run_folder: Path, clock: Clock) -> None:
+    def __init__(self, database: Database, run_folder: Path, clock: Clock, *, time_scale: float = 1) -> None:
         self._database, self._run_folder, self._clock = database, run_folder, clock
+        self._time_scale = time_scale
         self._ahead_ms: int | None = None  # of the wall clock before the monotonic one, when last looked at
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -134,7 +135,9 @@ class Maintainer:
         for lease_id, slot in await self._database.read(lambda tx: queue.ended_leases(tx, self._clock.now_ms())):
             with slot_lock(self._run_folder, slot, wait=False) as held:
                 if held:
-                    await recover_lease(self._database, self._run_folder, slot, lease_id, self._clock)
+                    await recover_lease(
+                        self._database, self._run_folder, slot, lease_id, self._clock, scale=self._time_scale
+                    )
 
     async def make_parts(self) -> None:
         """Have the parts of the event log ready before their days begin."""

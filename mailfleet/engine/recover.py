@@ -14,7 +14,8 @@ import structlog
 from mailfleet.base.clock import Clock
 from mailfleet.engine import journal
 from mailfleet.policy.lifecycle import DeliveryState
-from mailfleet.store import campaigns, queue
+from mailfleet.policy.warmup import day_number
+from mailfleet.store import campaigns, queue, sites
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.queue import Settlement
 
@@ -53,7 +54,9 @@ def owner_of(folder: Path, slot: int) -> str:
     return f"deliver-{slot} {boot} {folder.stat().st_ino}"
 
 
-async def recover_lease(database: Database, folder: Path, slot: int, lease_id: int, clock: Clock) -> int:
+async def recover_lease(
+    database: Database, folder: Path, slot: int, lease_id: int, clock: Clock, *, scale: float = 1
+) -> int:
     """Settle what the remote is known to have taken, release the rest; returns how many deliveries were under lease.
 
     The caller holds the slot's lock. Journals are removed only after the commits, so a crash in here repeats it. Where the
@@ -70,6 +73,7 @@ async def recover_lease(database: Database, folder: Path, slot: int, lease_id: i
         def settle(tx: Tx, part: list[int] = part) -> int:
             now_ms = clock.now_ms()
             rows = queue.leased_by(tx, lease_id, part)
+            providers = sites.providers_of(tx, {row.site_id for row in rows})
             settlements = [
                 Settlement(
                     row,
@@ -81,6 +85,9 @@ async def recover_lease(database: Database, folder: Path, slot: int, lease_id: i
                     orjson.dumps(
                         {"attempt": row.attempts + 1, "reply": left.accepted[row.id], "from_journal": True}
                     ).decode(),
+                    provider=providers.get(row.site_id, ""),
+                    reached=True,
+                    day=day_number(now_ms, scale),
                 )
                 for row in rows
             ]
@@ -94,7 +101,14 @@ async def recover_lease(database: Database, folder: Path, slot: int, lease_id: i
         on_wire = frozenset(await database.read(lambda tx: queue.leased_ids(tx, lease_id)))
     while more:
         count = await database.write(
-            lambda tx: queue.release(tx, lease_id, now_ms=clock.now_ms(), on_wire=on_wire, limit=_BATCH)
+            lambda tx: queue.release(
+                tx,
+                lease_id,
+                now_ms=clock.now_ms(),
+                on_wire=on_wire,
+                day=day_number(clock.now_ms(), scale),
+                limit=_BATCH,
+            )
         )
         released, more = released + count, count == _BATCH
     for path in left.segments:

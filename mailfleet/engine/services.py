@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mailfleet.base.errors import Problem
+from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
+from mailfleet.engine.steer import Steering
 from mailfleet.engine.views import (
     CampaignAccepted,
     CampaignPage,
@@ -209,3 +211,5 @@ class Services:
     campaigns: CampaignService
     observe: ObserveService
     manage: ManageService
+    fleet: Fleet
+    steer: Steering

@@ -48,7 +48,7 @@ def read_warm(tx: Tx, day: int, share: float) -> WarmNow:
         elif pair.day < day:
             left[pair.key] = 1
         else:
-            left[pair.key] = _left(pair, today, share)
+            left[pair.key] = allowed_now(pair.cap, share, today.delivered if today else 0, pair.reserved)
     return WarmNow(left)
 
 
@@ -88,7 +88,7 @@ class Warming:
             until_ms = self._next_day_ms(pair.day)
             warmups.put(tx, pair._replace(held_until_ms=until_ms, reason=f"nothing more today: {why}"))
             return 0
-        return _left(pair, today, share)
+        return room_of(pair, today, share, now_ms)
 
     def _next_day_ms(self, day: int) -> int:
         return int(-(-(day + 1) * 86_400_000 // self._time_scale))
@@ -105,7 +105,7 @@ class Warming:
         for number in range(max(pair.day, day - MAX_DAYS), day):
             counted = warmups.day(tx, pair.key, number) if number == pair.day else None
             move = day_over(plan, progress, number, _results(counted) if counted else Results())
-            if counted is not None or move.kind != "hold":
+            if (counted is not None and counted.attempted) or move.kind != "hold":
                 self._close(tx, pair, plan, progress, number, move)
                 reason = move.reason
             progress = move.progress
@@ -137,5 +137,8 @@ def _results(day: Day | None) -> Results:
     return Results(day.delivered, day.attempted, day.deferred, day.bounced, day.complained)
 
 
-def _left(pair: Warmup, today: Day | None, share: float) -> int:
+def room_of(pair: Warmup, today: Day | None, share: float, now_ms: int) -> int:
+    """How many more of a pair may be claimed, ``share`` of the day being over."""
+    if pair.held_until_ms > now_ms:
+        return 0
     return allowed_now(pair.cap, share, today.delivered if today else 0, pair.reserved)

@@ -45,7 +45,11 @@ class SmtpConnection(asyncio.Protocol):
         self._awaiting = options.timeouts.awaiting()
         self._loop = asyncio.get_running_loop()
         self._session = ClientSession(
-            options.ehlo_name, tls=options.tls, chunking=options.chunking, now_s=self._loop.time()
+            options.ehlo_name,
+            tls=options.tls,
+            chunking=options.chunking,
+            now_s=self._loop.time(),
+            login=options.login,
         )
         self._transport: asyncio.Transport | None = None
         self._opening: asyncio.Future[Event] = self._loop.create_future()

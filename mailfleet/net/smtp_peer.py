@@ -10,6 +10,7 @@ from typing import Literal
 from mailfleet.base.errors import MailfleetError
 from mailfleet.config.settings import Delivery
 from mailfleet.net.tls_client import unverified_context
+from mailfleet.smtp.client_states import Login
 from mailfleet.smtp.reply import Reply
 
 TlsWish = Literal["opportunistic", "required", "none"]
@@ -48,7 +49,7 @@ class Timeouts:
 
     def awaiting(self) -> dict[str, float]:
         """How long the reply of each phase may take."""
-        wait_s = dict.fromkeys(("ehlo", "tls", "mail", "rcpt", ""), self.command_s)
+        wait_s = dict.fromkeys(("ehlo", "tls", "auth", "mail", "rcpt", ""), self.command_s)
         return wait_s | {"greeting": self.greeting_s, "data": self.data_s, "message": self.final_s}
 
 
@@ -57,7 +58,7 @@ class ClientOptions:
     """How to connect. ``tls_context`` may be replaced by one that verifies; share one ``ClientOptions`` over connections.
 
     ``source_ipv4`` and ``source_ipv6`` are local addresses to bind for a peer of that family; empty leaves it to the system.
-    ``chunking``: use BDAT where the remote has it.
+    ``chunking``: use BDAT where the remote has it. ``login``: told to the remote after TLS, or without it where ``tls`` is none.
     """
 
     ehlo_name: str
@@ -66,6 +67,7 @@ class ClientOptions:
     source_ipv4: str = ""
     source_ipv6: str = ""
     loopback_only: bool = False
+    login: Login | None = None
     chunking: bool = True
     tls_context: ssl.SSLContext = field(default_factory=unverified_context)
 

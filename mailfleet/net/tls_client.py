@@ -19,6 +19,13 @@ def unverified_context() -> ssl.SSLContext:
     return context
 
 
+def verified_context() -> ssl.SSLContext:
+    """For a remote that a person named: its certificate must be good and for that name (PKIX, RFC 6125)."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 def described(tls: ssl.SSLObject) -> str:
     """What was agreed on, for example ``TLSv1.3 TLS_AES_256_GCM_SHA384``."""
     cipher = tls.cipher()

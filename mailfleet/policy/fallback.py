@@ -212,6 +212,7 @@ FAILURES: dict[Failure, FailureMeaning] = {
     Failure.PROTOCOL: FailureMeaning("protocol", Action.DEFER),
     Failure.TLS_REQUIRED: FailureMeaning("tls-required", Action.DEFER),
     Failure.TLS_HANDSHAKE: FailureMeaning("tls-required", Action.DEFER),
+    Failure.LOGIN: FailureMeaning("connection", Action.DEFER),
     Failure.TOO_LARGE: FailureMeaning("message-too-large", Action.BOUNCE),
     Failure.NEEDS_SMTPUTF8: FailureMeaning("unsupported", Action.BOUNCE),  # RFC 6531 3.2
     Failure.NEEDS_8BITMIME: FailureMeaning("unsupported", Action.BOUNCE),  # RFC 6152 3

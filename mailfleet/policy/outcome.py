@@ -40,6 +40,7 @@ class Failure(StrEnum):
     PROTOCOL = "protocol"  # a reply that is not SMTP
     TLS_REQUIRED = "tls-required"  # policy demands TLS and the remote does not offer it
     TLS_HANDSHAKE = "tls-handshake"
+    LOGIN = "login"  # a relay does not let us in
     TOO_LARGE = "too-large"  # above the remote's SIZE, found before MAIL
     NEEDS_SMTPUTF8 = "needs-smtputf8"
     NEEDS_8BITMIME = "needs-8bitmime"

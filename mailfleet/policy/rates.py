@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 UNITS_MS = {"s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 MARGIN = 1.02  # what leaves evenly arrives less so: a fiftieth of a period is kept for that
+REMEMBERED = 2000  # messages, for each rate of each lane
 SHORTEST_MS = (
     20.0  # messages that would be closer than this leave together: a clock for each would cost more than it is worth
 )
@@ -67,14 +69,18 @@ def scaled(rates: Sequence[Rate], *, permille: int = 1000, scale: float = 1) -> 
 
 
 class Pace:
-    """Keeps to rates: asked before each message, told of each. In no period of a rate are there more than its count.
+    """Keeps to rates: asked before each message, told when it begins and when it is over.
 
-    Messages are spread evenly; those of a fast rate leave some at a time, ``SHORTEST_MS`` apart.
+    Messages are spread evenly; those of a fast rate leave some at a time, ``SHORTEST_MS`` apart. And however long each takes,
+    in no period of a rate are there more than its count under way or over, so the other side cannot see more either. That
+    is remembered message by message for rates up to ``REMEMBERED``; those of greater ones are only spread.
     """
 
     def __init__(self, rates: Sequence[Rate], now_ms: float) -> None:
         self.rates = tuple(rates)
         self._next_ms = [now_ms] * len(self.rates)
+        self._under_way = 0
+        self._over: list[deque[float]] = [deque(maxlen=min(one.messages, REMEMBERED)) for one in self.rates]
         self._burst = [max(1, min(one.messages // 2, int(SHORTEST_MS / one.gap_ms))) for one in self.rates]
         self._gap_ms = [
             one.period_ms * MARGIN / (one.messages - burst + 1)
@@ -82,18 +88,38 @@ class Pace:
         ]
 
     def wait_ms(self, now_ms: float) -> float:
-        """Until the next may leave; 0 when it may now."""
-        return max([0.0, *(due_ms - now_ms for due_ms in self._next_ms)])
+        """Until the next may leave; 0 when it may now. What is under way may make it longer: ask again."""
+        wait_ms = max([0.0, *(due_ms - now_ms for due_ms in self._next_ms)])
+        for rate, over in zip(self.rates, self._over, strict=True):
+            if rate.messages > REMEMBERED:
+                continue
+            free = rate.messages - self._under_way  # of those that are over, so many less one may lie in this period
+            if free <= 0:
+                wait_ms = max(wait_ms, SHORTEST_MS)
+            elif len(over) >= free:
+                wait_ms = max(wait_ms, over[-free] + rate.period_ms - now_ms)
+        return wait_ms
 
     def take(self, now_ms: float) -> None:
-        """One leaves."""
+        """One begins."""
+        self._under_way += 1
         for index, gap_ms in enumerate(self._gap_ms):
             earliest = now_ms - (self._burst[index] - 1) * gap_ms
             self._next_ms[index] = max(self._next_ms[index], earliest) + gap_ms
 
+    def done(self, now_ms: float) -> None:
+        """One is over, whatever came of it."""
+        self._under_way -= 1
+        for over in self._over:
+            over.append(now_ms)
+
     def like(self, rates: Sequence[Rate], now_ms: float) -> Pace:
         """Other rates from now on; what was taken last still counts."""
         made = Pace(rates, now_ms)
+        made._under_way = self._under_way
+        lately = max(self._over, key=len, default=deque[float]())
+        for over in made._over:
+            over.extend(lately)
         waits = [due_ms - now_ms for due_ms in self._next_ms]
         if waits:
             made._next_ms = [now_ms + max(0.0, min(max(waits), gap_ms)) for gap_ms in made._gap_ms]

@@ -293,6 +293,13 @@ _HANDLERS: dict[Step, dict[int, _Handler]] = {
         4: ClientSession._starttls_refused,
         5: ClientSession._starttls_refused,
     },
+    Step.AUTH: {2: ClientSession._logged_in, 4: ClientSession._login_refused, 5: ClientSession._login_refused},
+    Step.AUTH_USER: {3: ClientSession._ask_user, 4: ClientSession._login_refused, 5: ClientSession._login_refused},
+    Step.AUTH_PASSWORD: {
+        3: ClientSession._ask_password,
+        4: ClientSession._login_refused,
+        5: ClientSession._login_refused,
+    },
     Step.RSET: {2: ClientSession._reset, 4: ClientSession._reset, 5: ClientSession._reset},
     Step.MAIL: {2: ClientSession._mail_accepted, 4: ClientSession._mail_rejected, 5: ClientSession._mail_rejected},
     Step.RCPT: {2: ClientSession._rcpt_answered, 4: ClientSession._rcpt_answered, 5: ClientSession._rcpt_answered},

@@ -5,10 +5,11 @@ Transactions belong to ``client``.
 
 from __future__ import annotations
 
+import base64
 from collections import deque
 
 from mailfleet.smtp.client_envelope import Envelope
-from mailfleet.smtp.client_states import PHASE, Ended, Event, Opened, OpenFailed, SessionState, Step, TlsWanted
+from mailfleet.smtp.client_states import PHASE, Ended, Event, Login, Opened, OpenFailed, SessionState, Step, TlsWanted
 from mailfleet.smtp.client_transcript import TranscriptLog
 from mailfleet.smtp.extensions import Extensions
 from mailfleet.smtp.reply import Reply
@@ -19,11 +20,27 @@ class SessionCore:
     """A session up to the point where it is ready for its first transaction, and its quiet end."""
 
     __slots__ = (
-        "_chunking", "_ehlo_name", "_envelope", "_events", "_expected", "_follower", "_needs_rset", "_now_s", "_output",
-        "_parser", "_secured", "_step", "_tls", "answers", "extensions", "log", "state",
+        "_chunking",
+        "_ehlo_name",
+        "_envelope",
+        "_events",
+        "_expected",
+        "_follower",
+        "_login",
+        "_needs_rset",
+        "_now_s",
+        "_output",
+        "_parser",
+        "_secured",
+        "_step",
+        "_tls",
+        "answers",
+        "extensions",
+        "log",
+        "state",
     )  # fmt: skip
 
-    def __init__(self, ehlo_name: str, *, tls: str, chunking: bool, now_s: float) -> None:
+    def __init__(self, ehlo_name: str, *, tls: str, chunking: bool, now_s: float, login: Login | None = None) -> None:
         self.state = SessionState.OPENING
         self.extensions = Extensions()
         self.answers = 0
@@ -31,6 +48,7 @@ class SessionCore:
         self._ehlo_name = ehlo_name
         self._tls = tls
         self._chunking = chunking
+        self._login = login
         self._now_s = now_s
         self._parser = ReplyParser()
         self._secured = False
@@ -98,7 +116,7 @@ class SessionCore:
     def _ehlo_accepted(self, reply: Reply) -> None:
         self.extensions = Extensions.parse(reply.lines)
         if self._secured or self._tls == "none":
-            self._opened()
+            self._log_in()
         elif self.extensions.starttls:
             self._say("STARTTLS\r\n", Step.STARTTLS)
         else:
@@ -107,7 +125,7 @@ class SessionCore:
     def _helo_accepted(self, _reply: Reply) -> None:
         self.extensions = Extensions()
         if self._secured or self._tls == "none":
-            self._opened()
+            self._log_in()
         else:
             self._continue_in_clear(None)
 
@@ -120,11 +138,48 @@ class SessionCore:
 
     def _continue_in_clear(self, reply: Reply | None) -> None:
         if self._tls != "required":
-            self._opened()
+            if self._login is None:
+                self._opened()
+            else:
+                self._fail_open("auth", "login", None, "the login is not told in clear text and the remote has no TLS")
         elif reply is not None:
             self._fail_open("tls", "", reply, "")
         else:
             self._fail_open("tls", "tls-required", None, "TLS is required here and the remote does not offer STARTTLS")
+
+    # Logging in (RFC 4954); what is secret does not go into the transcript
+
+    def _log_in(self) -> None:
+        login, offered = self._login, self.extensions.auth
+        if login is None:
+            self._opened()
+        elif "PLAIN" in offered:  # RFC 4616
+            secret = f"\0{login.username}\0{login.password}"
+            self._say_secret("AUTH PLAIN", f"AUTH PLAIN {_base64(secret)}\r\n", Step.AUTH)
+        elif "LOGIN" in offered:
+            self._say("AUTH LOGIN\r\n", Step.AUTH_USER)
+        else:
+            self._fail_open("auth", "login", None, "the remote offers no way to log in that is known here")
+
+    def _ask_user(self, _reply: Reply) -> None:
+        assert self._login is not None
+        self._say_secret("(user name)", f"{_base64(self._login.username)}\r\n", Step.AUTH_PASSWORD)
+
+    def _ask_password(self, _reply: Reply) -> None:
+        assert self._login is not None
+        self._say_secret("(password)", f"{_base64(self._login.password)}\r\n", Step.AUTH)
+
+    def _logged_in(self, _reply: Reply) -> None:
+        self._opened()
+
+    def _login_refused(self, reply: Reply) -> None:
+        self._say("QUIT\r\n", Step.QUIT)
+        self._fail_open("auth", "login", None, f"the login was refused: {reply}")
+
+    def _say_secret(self, shown: str, command: str, step: Step) -> None:
+        self.log.sent(self._now_s, f"{shown}\r\n")
+        self._expected.append(step)
+        self._output.append(command.encode())
 
     def _opened(self) -> None:
         self.state = SessionState.READY
@@ -141,3 +196,7 @@ class SessionCore:
     def _quit_answered(self, reply: Reply) -> None:
         self.state = SessionState.CLOSED
         self._events.append(Ended(reply))
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

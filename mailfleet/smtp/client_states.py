@@ -28,6 +28,9 @@ class Step(StrEnum):
     EHLO = "ehlo"
     HELO = "helo"
     STARTTLS = "starttls"
+    AUTH = "auth"
+    AUTH_USER = "auth-user"  # LOGIN asks for the name
+    AUTH_PASSWORD = "auth-password"  # noqa: S105 - it is the name of a step
     RSET = "rset"
     MAIL = "mail"
     RCPT = "rcpt"
@@ -44,6 +47,9 @@ PHASE = {
     Step.EHLO: "ehlo",
     Step.HELO: "ehlo",
     Step.STARTTLS: "tls",
+    Step.AUTH: "auth",
+    Step.AUTH_USER: "auth",
+    Step.AUTH_PASSWORD: "auth",
     Step.RSET: "mail",
     Step.MAIL: "mail",
     Step.RCPT: "rcpt",
@@ -53,6 +59,13 @@ PHASE = {
     Step.BDAT: "message",
     Step.QUIT: "",
 }
+
+
+class Login(NamedTuple):
+    """What a relay wants to be told before it takes mail (RFC 4954)."""
+
+    username: str
+    password: str
 
 
 class Opened(NamedTuple):

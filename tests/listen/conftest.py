@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +16,9 @@ from fastapi import FastAPI
 from mailfleet.config.settings import Settings, Submission
 from mailfleet.listen.http import create_app
 from tests.listen import memory_engine
+from tests.store.fixtures import upgraded
+
+__all__ = ["upgraded"]
 
 
 @pytest.fixture
@@ -23,9 +28,12 @@ def memory() -> Any:
 
 
 @pytest.fixture
-def engine() -> Any:
+def engine(upgraded: Path, tmp_path: Path) -> Iterator[Any]:
     """A ``MemoryEngine``; tokens are ``all``, ``reader`` and ``sender``."""
-    return memory_engine.MemoryEngine()
+    shutil.copy(upgraded, tmp_path / "mailfleet.db")
+    made = memory_engine.MemoryEngine(tmp_path)
+    yield made
+    made.database.close()
 
 
 @pytest.fixture

@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from mailfleet.base.clock import SystemClock
 from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError, Problem
+from mailfleet.base.ids import IdGenerator
+from mailfleet.base.secretbox import SecretBox
+from mailfleet.config.warmup import load_plans
+from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.services import MAX_CHUNK_ROWS, Services
+from mailfleet.engine.steer import Steering
 from mailfleet.engine.views import (
     CampaignAccepted,
     CampaignPage,
@@ -34,6 +41,7 @@ from mailfleet.engine.views import (
     Trace,
 )
 from mailfleet.mail.address import Address
+from mailfleet.store.database import open_database
 
 AT = "2026-01-31T09:00:00.000Z"
 ALL = frozenset({"send", "read", "manage"})
@@ -127,7 +135,11 @@ class Upload:
 class MemoryEngine:
     """All five services in one; ``services()`` is what entrances take."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.database = open_database(folder / "mailfleet.db")
+        clock, ids = SystemClock(), IdGenerator(9)
+        self.fleet = Fleet(self.database, SecretBox(bytes(32)), clock)
+        self.steer = Steering(self.database, load_plans(), frozenset({"gmail"}), clock=clock, ids=ids, time_scale=1)
         self.actors = {
             "all": Actor(1, name="all", scopes=ALL),  # type: ignore[arg-type]  # ids are new types over int
             "reader": Actor(1, name="reader", scopes=frozenset({"read"})),  # type: ignore[arg-type]
@@ -152,7 +164,14 @@ class MemoryEngine:
 
     def services(self) -> Services:
         manage = _Manage(self)
-        return Services(messages=self, campaigns=_Campaigns(self), observe=_Observe(self), manage=manage)
+        return Services(
+            messages=self,
+            campaigns=_Campaigns(self),
+            observe=_Observe(self),
+            manage=manage,
+            fleet=self.fleet,
+            steer=self.steer,
+        )
 
     def happen(self, kind: str, recipient: str = "ann@gmail.example", **data: Any) -> EventView:
         event = EventView(

@@ -55,6 +55,7 @@ def test_no_period_holds_more_than_the_rate(rates: list[Rate], pauses: list[int]
         assert pace.wait_ms(now) < 1e-6
         pace.take(now)
         sent.append(now)
+        pace.done(now)
     for rate in rates:
         for index, first in enumerate(sent):
             assert sum(1 for one in sent[index:] if one < first + rate.period_ms) <= rate.messages
@@ -66,12 +67,33 @@ def test_the_rate_is_reached_nearly(rate: Rate) -> None:
     for _ in range(5 * rate.messages):
         now += pace.wait_ms(now)
         pace.take(now)
+        pace.done(now)
     assert now <= 5 * rate.period_ms * 1.08
 
 
 def test_a_slower_rate_does_not_give_a_start() -> None:
     pace = Pace([Rate(1, 1000)], 0)
     pace.take(0)
+    pace.done(0)
     slower = pace.like(scaled([Rate(1, 1000)], permille=100), 10)
     assert 900 < slower.wait_ms(10) <= 10_200
     assert Pace([], 0).like([Rate(2, 1000)], 5).wait_ms(5) == 0
+
+
+@given(RATES, st.lists(st.tuples(st.integers(0, 50), st.integers(0, 3000)), min_size=1, max_size=300))
+def test_however_long_each_takes_the_other_side_sees_no_more(rate: Rate, steps: list[tuple[int, int]]) -> None:
+    """It arrives at some instant between its start and its end: at the latest possible one first, at the earliest next."""
+    pace, now, ends, seen = Pace([rate], 0), 0.0, list[float](), list[float]()
+    for number, (pause, takes) in enumerate(steps):
+        now += pause
+        while (wait := pace.wait_ms(now)) > 0:
+            now += wait
+            for end in [one for one in ends if one <= now]:
+                ends.remove(end)
+                pace.done(end)
+        pace.take(now)
+        ends.append(now + takes)
+        seen.append(now if number % 2 else now + takes)
+    seen.sort()
+    for index, first in enumerate(seen):
+        assert sum(1 for one in seen[index:] if one < first + rate.period_ms) <= rate.messages

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,9 @@ from mailfleet.config.settings import Settings
 from mailfleet.listen.http import create_app
 from mailfleet.web import page
 from tests.listen import memory_engine
+from tests.store.fixtures import upgraded
+
+__all__ = ["upgraded"]
 
 
 @pytest.fixture
@@ -25,9 +29,12 @@ def memory() -> Any:
 
 
 @pytest.fixture
-def engine() -> Any:
+def engine(upgraded: Path, tmp_path: Path) -> Iterator[Any]:
     """A ``MemoryEngine``; tokens are ``all``, ``reader`` and ``sender``."""
-    return memory_engine.MemoryEngine()
+    shutil.copy(upgraded, tmp_path / "mailfleet.db")
+    made = memory_engine.MemoryEngine(tmp_path)
+    yield made
+    made.database.close()
 
 
 @pytest.fixture
