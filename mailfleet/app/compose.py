@@ -8,6 +8,7 @@ import shutil
 import socket
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from mailfleet.app import metering
 from mailfleet.app.folder import DataFolder
@@ -22,6 +23,7 @@ from mailfleet.engine.accept import Acceptor, Screen
 from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.campaigns import Campaigns
 from mailfleet.engine.catalog import Catalog
+from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.manage import Manager, Publish
 from mailfleet.engine.observe import Observer
@@ -30,6 +32,7 @@ from mailfleet.engine.shared import LongReads
 from mailfleet.engine.steer import Steering
 from mailfleet.engine.submission import SubmissionDesk
 from mailfleet.net.resolver import Resolver
+from mailfleet.policy.providers import ProviderTable
 from mailfleet.sandbox.published import publish
 from mailfleet.store.database import Database, open_database
 from mailfleet.store.patience import PatientReads
@@ -160,15 +163,44 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
     steer = Steering(
         base.database,
         load_plans(),
-        frozenset(load_providers().providers),
+        frozenset(providers_of(base).providers),
         clock=base.clock,
         ids=base.ids,
         time_scale=scale,
     )
     services = Services(
-        messages=acceptor, campaigns=campaigns, observe=observer, manage=manage, fleet=fleet, steer=steer
+        messages=acceptor,
+        campaigns=campaigns,
+        observe=observer,
+        manage=manage,
+        fleet=fleet,
+        steer=steer,
+        limits=_limits(base),
     )
     return services, desk
+
+
+def _limits(base: Base) -> LimitsExplainer:
+    delivery = base.settings.delivery
+    ceilings = [
+        ("connections", delivery.connections_per_site, "delivery.connections_per_site"),
+        ("messages_per_connection", delivery.messages_per_connection, "delivery.messages_per_connection"),
+    ]
+    locate = resolver(base.settings, base.clock).mail_hosts
+    return LimitsExplainer(base.database, locate, providers_of(base), ceilings, base.clock, base.time_scale)
+
+
+def provider_files(base: Base) -> list[Path]:
+    """The user's own limits: the file of the settings, else ``providers.toml`` in the data folder if it is there."""
+    if base.settings.delivery.providers_file:
+        return [Path(base.settings.delivery.providers_file)]
+    found = base.folder.root / "providers.toml"
+    return [found] if found.exists() else []
+
+
+def providers_of(base: Base) -> ProviderTable:
+    """Mailbox providers with the limits towards them. Raises ``ConfigError``."""
+    return load_providers(*provider_files(base))
 
 
 def resolver(settings: Settings, clock: Clock) -> Resolver:

@@ -15,7 +15,6 @@ from mailfleet.app.patience import patiently, unless_stopped
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.config.bounce_rules import load_rules
-from mailfleet.config.providers import load_providers
 from mailfleet.config.shaping import load_shaping
 from mailfleet.config.warmup import load_plans
 from mailfleet.engine.connect import Connector
@@ -85,7 +84,7 @@ async def _work(
     base: compose.Base, slot: int, slots: int, lease_id: int, lease_ms: int, journal: Journal, stop: asyncio.Event
 ) -> None:
     clock, scale, rng = base.clock, base.time_scale, compose.rng(slot)
-    providers, resolver = load_providers(), compose.resolver(base.settings, clock)
+    providers, resolver = compose.providers_of(base), compose.resolver(base.settings, clock)
     limits_for = lru_cache(maxsize=10_000)(partial(limits_of, base.settings.delivery, providers))
     counts = DeliveryCounts(base.gauges)
     settler = _settler(base, journal, lease_id, counts, rng)

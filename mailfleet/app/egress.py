@@ -58,7 +58,7 @@ def _relay_options(base: compose.Base, row: Egress, options: ClientOptions) -> C
 def limits_of(delivery: Delivery, providers: ProviderTable, row: Egress, provider: str) -> LaneLimits:
     """What is kept to towards a site: the provider's limits under the settings' bounds; the way out's own go before both."""
     own = orjson.loads(row.limits) if row.limits else {}
-    known = providers.limits_for(provider or None)
+    known = providers.limits_for(provider or None, row.name)
     connections, messages = known.connections, known.messages_per_connection
     rates = known.rates
     if row.kind == "relay":

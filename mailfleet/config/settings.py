@@ -167,6 +167,10 @@ class Delivery(_Section):
     loopback_only: bool = Field(
         False, description="Refuse to connect anywhere but this machine. Always on in the sandbox."
     )
+    providers_file: str = Field(
+        "",
+        description="Your own limits towards providers, over the shipped ones; empty: providers.toml in the data folder, if there.",
+    )
     connections_per_site: int = Field(
         10, ge=1, description="Most connections at once to one site, per delivery process that owns it."
     )

@@ -23,7 +23,6 @@ STATES = ("active", "paused", "draining", "retired")
 TLS = ("verified", "required", "opportunistic", "none")
 _WORDS = {"active": "resumed", "paused": "paused", "draining": "draining", "retired": "retired"}
 SPILLS = ("later", "overflow")
-MAX_WORDS = {"active": "resumed", "paused": "paused", "draining": "draining", "retired": "retired"}
 
 
 class Fleet:

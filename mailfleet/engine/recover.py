@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -68,34 +69,10 @@ async def recover_lease(
     ids = list(left.accepted)
     settled = 0
     for start in range(0, len(ids), _BATCH):
-        part = ids[start : start + _BATCH]
-
-        def settle(tx: Tx, part: list[int] = part) -> int:
-            now_ms = clock.now_ms()
-            rows = queue.leased_by(tx, lease_id, part)
-            providers = sites.providers_of(tx, {row.site_id for row in rows})
-            settlements = [
-                Settlement(
-                    row,
-                    DeliveryState.DELIVERED,
-                    row.attempts + 1,
-                    now_ms,
-                    "none",
-                    left.accepted[row.id],
-                    orjson.dumps(
-                        {"attempt": row.attempts + 1, "reply": left.accepted[row.id], "from_journal": True}
-                    ).decode(),
-                    provider=providers.get(row.site_id, ""),
-                    reached=True,
-                    day=day_number(now_ms, scale),
-                )
-                for row in rows
-            ]
-            queue.settle(tx, settlements, lease_id=lease_id, now_ms=now_ms)
-            campaigns.finish_where_done(tx, sorted({row.campaign_id for row in rows} - {0}), now_ms=now_ms)
-            return len(settlements)
-
-        settled += await database.write(settle)
+        part = {one: left.accepted[one] for one in ids[start : start + _BATCH]}
+        settled += await database.write(
+            partial(_settle, lease_id=lease_id, accepted=part, now_ms=clock.now_ms(), scale=scale)
+        )
     released, more, on_wire = 0, True, left.on_wire
     if doubtful:
         on_wire = frozenset(await database.read(lambda tx: queue.leased_ids(tx, lease_id)))
@@ -123,3 +100,19 @@ async def recover_lease(
             journal="may have lost lines with the power" if doubtful else "whole",
         )
     return settled + released
+
+
+def _settle(tx: Tx, lease_id: int, accepted: dict[int, str], now_ms: int, scale: float) -> int:
+    """Settle what the journal knows to be taken, of what is still under the lease; returns how many."""
+    rows = queue.leased_by(tx, lease_id, list(accepted))
+    providers = sites.providers_of(tx, {row.site_id for row in rows})
+    settlements = []
+    for row in rows:
+        reply, attempts = accepted[row.id], row.attempts + 1
+        event = orjson.dumps({"attempt": attempts, "reply": reply, "from_journal": True}).decode()
+        provider, day = providers.get(row.site_id, ""), day_number(now_ms, scale)
+        made = Settlement(row, DeliveryState.DELIVERED, attempts, now_ms, "none", reply, event, 1, provider, True, day)
+        settlements.append(made)
+    queue.settle(tx, settlements, lease_id=lease_id, now_ms=now_ms)
+    campaigns.finish_where_done(tx, sorted({row.campaign_id for row in rows} - {0}), now_ms=now_ms)
+    return len(settlements)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mailfleet.base.errors import Problem
+from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.steer import Steering
@@ -213,3 +214,4 @@ class Services:
     manage: ManageService
     fleet: Fleet
     steer: Steering
+    limits: LimitsExplainer

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from mailfleet.policy.rates import Rate
+
+MAX_KNOWN = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +18,8 @@ class Limits:
     ``tls_required``: never send to it in the clear.
     """
 
-    connections: int
-    messages_per_connection: int
+    connections: int = 10
+    messages_per_connection: int = 100
     rates: tuple[Rate, ...] = ()
     tls_required: bool = False
     commands_behind_message: bool = True
@@ -33,19 +36,41 @@ class Provider:
     name: str
     label: str
     mx_suffixes: tuple[str, ...]
-    limits: Limits
     mx_matches: tuple[tuple[str, ...], ...] = ()
     mx_rejects: tuple[tuple[str, ...], ...] = ()
 
 
-class ProviderTable:
-    """All known providers. Raises ``ValueError`` when a name or a suffix is there twice."""
+class Layer(NamedTuple):
+    """Limits that one entry of one file sets: ``values`` by field of ``Limits``. Empty ``provider`` and ``source``: for all."""
 
-    def __init__(self, providers: Sequence[Provider], default: Limits) -> None:
+    origin: str  # file and entry, as people find it
+    provider: str
+    source: str
+    values: dict[str, object]
+
+
+class LimitLine(NamedTuple):
+    """A limit as it holds, and where it comes from. ``binds``: nothing else is tighter or later."""
+
+    name: str
+    value: object
+    origin: str
+    binds: bool
+
+
+class ProviderTable:
+    """All known providers. Raises ``ValueError`` when a name or a suffix is there twice.
+
+    ``layers`` are in order: a later one of the same reach goes before an earlier one, one for a provider before one for all, and
+    one for a source before one for none.
+    """
+
+    def __init__(self, providers: Sequence[Provider], layers: Sequence[Layer]) -> None:
         self.providers = {provider.name: provider for provider in providers}
         if len(self.providers) != len(providers):
             raise ValueError("two providers have one name")
-        self._default = default
+        self.layers = tuple(layers)
+        self._known: dict[tuple[str, str], Limits] = {}
         self._by_suffix: dict[str, str] = {}
         for provider in providers:
             for suffix in provider.mx_suffixes:
@@ -62,10 +87,42 @@ class ProviderTable:
         found = {self._host(host) for host in mx_hosts}
         return found.pop() if len(found) == 1 else None
 
-    def limits_for(self, provider: str | None) -> Limits:
-        """The starting limits of a provider; the default's for None and for one that is not known."""
-        known = self.providers.get(provider) if provider is not None else None
-        return known.limits if known is not None else self._default
+    def limits_for(self, provider: str | None, source: str = "") -> Limits:
+        """The limits of a source at a provider; the default's for None and for a provider that is not known."""
+        key = provider or "", source
+        found = self._known.get(key)
+        if found is None:
+            values: dict[str, Any] = {}
+            for layer in self._reaching(*key):
+                values |= layer.values
+            found = self._known[key] = Limits(**values)
+            if len(self._known) > MAX_KNOWN:
+                self._known.clear()
+        return found
+
+    def explain(self, provider: str | None, source: str = "") -> list[LimitLine]:
+        """Every limit that some layer sets, the weakest first of each; the last of each binds."""
+        found: list[LimitLine] = []
+        layers = self._reaching(provider or "", source)
+        for field in Limits.__dataclass_fields__:
+            some = [LimitLine(field, one.values[field], one.origin, False) for one in layers if field in one.values]
+            found += [*some[:-1], *(one._replace(binds=True) for one in some[-1:])]
+        return found
+
+    def idle(self) -> list[Layer]:
+        """Layers that change nothing: every value is what it would be without them. The first layer is what all stand on."""
+        found = []
+        for place, layer in enumerate(self.layers[1:], start=1):
+            without = ProviderTable((), (*self.layers[:place], *self.layers[place + 1 :]))
+            if without.limits_for(layer.provider, layer.source) == self.limits_for(layer.provider, layer.source):
+                found.append(layer)
+        return found
+
+    def _reaching(self, provider: str, source: str) -> list[Layer]:
+        reach = [("", ""), (provider, ""), ("", source), (provider, source)]
+        return [
+            layer for place in dict.fromkeys(reach) for layer in self.layers if (layer.provider, layer.source) == place
+        ]
 
     def _host(self, host: str) -> str | None:
         name = host.lower().removesuffix(".")

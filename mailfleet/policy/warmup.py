@@ -133,14 +133,6 @@ def day_over(plan: Plan, before: Progress, day: int, results: Results, limits: T
     )
 
 
-def idle_over(plan: Plan, before: Progress, day: int, limits: Thresholds = NORMAL) -> Move:
-    """The move for days without any mail, up to ``day``, at once."""
-    move = _idle(before, day, limits)
-    return (
-        move._replace(reason=f"{move.reason}: {plan.cap(move.progress.stage)} a day") if move.kind == "decay" else move
-    )
-
-
 def allowed_now(cap: int, share: float, delivered: int, reserved: int) -> int:
     """How many more may be claimed now of a day's cap: never more than the hours so far, with the present one, have room for.
 

@@ -166,3 +166,8 @@ def mix(tx: Tx, newest: int = 20_000) -> dict[str, int]:
         (newest,),
     )
     return {str(provider): int(count) for provider, count in rows}
+
+
+def site_of_domain(tx: Tx, name: str) -> int:
+    """The site of a recipient domain; 0 when it is not located yet."""
+    return int(tx.value("SELECT site_id FROM mail_domain WHERE name = ?", (name,)) or 0)

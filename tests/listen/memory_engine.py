@@ -12,7 +12,9 @@ from mailfleet.base.clock import SystemClock
 from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError, Problem
 from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
+from mailfleet.config.providers import load_providers
 from mailfleet.config.warmup import load_plans
+from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.services import MAX_CHUNK_ROWS, Services
@@ -41,6 +43,7 @@ from mailfleet.engine.views import (
     Trace,
 )
 from mailfleet.mail.address import Address
+from mailfleet.net.resolver import Resolver
 from mailfleet.store.database import open_database
 
 AT = "2026-01-31T09:00:00.000Z"
@@ -140,6 +143,8 @@ class MemoryEngine:
         clock, ids = SystemClock(), IdGenerator(9)
         self.fleet = Fleet(self.database, SecretBox(bytes(32)), clock)
         self.steer = Steering(self.database, load_plans(), frozenset({"gmail"}), clock=clock, ids=ids, time_scale=1)
+        locate = Resolver(["127.0.0.1:9"], 0.1, clock).mail_hosts
+        self.limits = LimitsExplainer(self.database, locate, load_providers(), [("connections", 9, "x")], clock, 1)
         self.actors = {
             "all": Actor(1, name="all", scopes=ALL),  # type: ignore[arg-type]  # ids are new types over int
             "reader": Actor(1, name="reader", scopes=frozenset({"read"})),  # type: ignore[arg-type]
@@ -171,6 +176,7 @@ class MemoryEngine:
             manage=manage,
             fleet=self.fleet,
             steer=self.steer,
+            limits=self.limits,
         )
 
     def happen(self, kind: str, recipient: str = "ann@gmail.example", **data: Any) -> EventView:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from mailfleet.policy.providers import Limits, Provider, ProviderTable
+from mailfleet.policy.providers import Layer, Limits, Provider, ProviderTable
 
-BIG = Provider("big", "Big", ("big.example", "bigmail.example"), Limits(5, 50))
-SMALL = Provider("small", "Small", ("small.big.example",), Limits(1, 1))
-TABLE = ProviderTable([BIG, SMALL], Limits(10, 100))
+BIG = Provider("big", "Big", ("big.example", "bigmail.example"))
+SMALL = Provider("small", "Small", ("small.big.example",))
+TABLE = ProviderTable(
+    [BIG, SMALL],
+    [
+        Layer("default", "", "", {"connections": 10, "messages_per_connection": 100}),
+        Layer("big", "big", "", {"connections": 5, "messages_per_connection": 50}),
+    ],
+)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +44,6 @@ def test_limits_of_the_unknown_are_the_defaults() -> None:
 
 def test_a_name_or_suffix_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="one name"):
-        ProviderTable([BIG, BIG], Limits(1, 1))
+        ProviderTable([BIG, BIG], [])
     with pytest.raises(ValueError, match=r"big\.example belongs"):
-        ProviderTable([BIG, Provider("x", "X", ("big.example",), Limits(1, 1))], Limits(1, 1))
+        ProviderTable([BIG, Provider("x", "X", ("big.example",))], [])

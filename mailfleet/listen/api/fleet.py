@@ -7,18 +7,21 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from mailfleet.engine.explain_limits import LimitsView, ProviderView
 from mailfleet.engine.fleet_views import (
     BrakePage,
     BrakeView,
     CostView,
     EgressView,
     ForecastView,
-    LimitsView,
     MemberView,
     PoolView,
     StreamView,
     WarmupDayView,
     WarmupView,
+)
+from mailfleet.engine.fleet_views import (
+    LimitsView as OwnLimits,
 )
 from mailfleet.listen.api.bodies import Line
 from mailfleet.listen.api.paging import After, Limit
@@ -40,7 +43,7 @@ class SourceBody(_Body):
         None, description="The name its address resolves to.", examples=["mail1.example.com"]
     )
     node: Line | None = Field(None, description="Where the address is; left out: this node.")
-    limits: LimitsView | None = None
+    limits: OwnLimits | None = None
     cost: CostView | None = None
 
 
@@ -61,7 +64,7 @@ class RelayBody(_Body):
     username: Line | None = None
     password: Line | None = Field(None, description="Kept encrypted, never shown. Empty text removes it.")
     ehlo_name: Line | None = None
-    limits: LimitsView | None = None
+    limits: OwnLimits | None = None
     cost: CostView | None = None
 
 
@@ -319,6 +322,29 @@ async def forecast(
 ) -> ForecastView:
     """If every day goes well, and the recipients are spread over providers as the latest were."""
     return await engine.steer.forecast(actor, messages, stream)
+
+
+class ProviderList(BaseModel):
+    """Providers that are known."""
+
+    items: list[ProviderView]
+
+
+@router.get("/providers", tags=["Ways out"], summary="List mailbox providers")
+async def list_providers(actor: Reader, engine: Engine) -> ProviderList:
+    """With the limits towards them, and where each comes from."""
+    return ProviderList(items=engine.limits.providers())
+
+
+@router.get("/limits", tags=["Ways out"], summary="See every limit towards a domain")
+async def explain_limits(
+    actor: Reader,
+    engine: Engine,
+    domain: Annotated[str, Query(max_length=400, description="A domain or an address.")],
+    source: str = "default",
+) -> LimitsView:
+    """By one source or relay: which file or entry each comes from, and which binds now."""
+    return await engine.limits.explain(domain, source)
 
 
 def _given(body: BaseModel) -> dict[str, object]:
