@@ -27,6 +27,7 @@ from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.manage import Manager, Publish
 from mailfleet.engine.observe import Observer
+from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.services import Services
 from mailfleet.engine.shared import LongReads
 from mailfleet.engine.steer import Steering
@@ -176,8 +177,14 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         fleet=fleet,
         steer=steer,
         limits=_limits(base),
+        reputation=reputation(base),
     )
     return services, desk
+
+
+def reputation(base: Base) -> Reputation:
+    """Rates, complaints, and the brakes they lead to."""
+    return Reputation(base.database, base.clock, base.ids, base.time_scale)
 
 
 def _limits(base: Base) -> LimitsExplainer:

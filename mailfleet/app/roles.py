@@ -107,7 +107,9 @@ async def _sandbox(base: compose.Base, stop: asyncio.Event) -> None:
 
 
 async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
-    await Maintainer(base.database, base.folder.run, base.clock, time_scale=base.time_scale).run(stop)
+    look = compose.reputation(base) if base.settings.reputation.brakes else None
+    maintainer = Maintainer(base.database, base.folder.run, base.clock, time_scale=base.time_scale, reputation=look)
+    await maintainer.run(stop)
 
 
 def _deliver(slot: int, slots: int) -> Callable[[compose.Base, asyncio.Event], Coroutine[Any, Any, None]]:

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from mailfleet import __version__
-from mailfleet.cli import campaign, db, explain, find, fleet, manage, provider, sandbox, send, settings, steer
+from mailfleet.cli import (
+    campaign,
+    db,
+    explain,
+    find,
+    fleet,
+    manage,
+    provider,
+    reputation,
+    sandbox,
+    send,
+    settings,
+    steer,
+)
 from mailfleet.cli.frame import EPILOG, Group
 
 app = typer.Typer(
@@ -81,6 +94,7 @@ app.add_typer(fleet.relay_app)
 app.add_typer(fleet.pool_app)
 app.add_typer(fleet.stream_app)
 app.add_typer(provider.app)
+app.add_typer(reputation.app)
 app.add_typer(steer.brake_app)
 app.add_typer(steer.warmup_app)
 app.add_typer(sandbox.app)

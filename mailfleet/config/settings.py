@@ -262,6 +262,15 @@ class Sandbox(_Section):
     )
 
 
+class Reputation(_Section):
+    """What follows from rates of bounces and complaints."""
+
+    brakes: bool = Field(
+        True,
+        description="Hold bulk mail back at the providers' thresholds: complaints 0.10 and 0.30 %, bounces 5 and 10 %.",
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Build it with ``load``."""
 
@@ -276,6 +285,7 @@ class Settings(BaseSettings):
     dns: Dns = Dns()
     delivery: Delivery = Delivery()
     retry: Retry = Retry()
+    reputation: Reputation = Reputation()
     sandbox: Sandbox = Sandbox()
 
     @classmethod

@@ -47,6 +47,7 @@ class _Flight:
     first: bool  # of its connection
     behind: bool  # it was launched while another one was unanswered
     journal: Journal
+    domain: str
     result: asyncio.Future[TransactionResult] = field(init=False)
     wired: bool = False
     taken: Reply | None = None
@@ -228,7 +229,9 @@ class Line:
         if connection is None or (self._sent and not (connection.usable or connection.can_follow)):
             lane.put_back(item)  # the connection ended meanwhile
             return
-        flight = _Flight(item, started_s, self._sent == 0, bool(self.flights), edges.journal)
+        flight = _Flight(
+            item, started_s, self._sent == 0, bool(self.flights), edges.journal, prepared.content.info.from_domain
+        )
         flight.result = connection.submit(transaction, flight.accepted, flight.on_wire)
         flight.result.add_done_callback(self.kick)
         self.flights.append(flight)
@@ -287,6 +290,7 @@ class Line:
                 connection.tls_info,
                 seconds,
                 hung_up=flight.item.maybe_taken,
+                domain=flight.domain,
                 dsn_passed_on=connection.extensions.dsn,
             )
         )

@@ -12,6 +12,7 @@ from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.engine import braking
 from mailfleet.engine.recover import recover_lease, slot_lock
+from mailfleet.engine.reputation import Reputation
 from mailfleet.policy.brakes import loosen
 from mailfleet.store import access, allowances, brakes, campaigns, clock_steps, events, queue
 from mailfleet.store.database import Database, Tx
@@ -26,9 +27,17 @@ STEP_MS = 2000  # a clock that goes back by more was set back; less is how clock
 class Maintainer:
     """The periodic work of the node."""
 
-    def __init__(self, database: Database, run_folder: Path, clock: Clock, *, time_scale: float = 1) -> None:
+    def __init__(
+        self,
+        database: Database,
+        run_folder: Path,
+        clock: Clock,
+        *,
+        time_scale: float = 1,
+        reputation: Reputation | None = None,
+    ) -> None:
         self._database, self._run_folder, self._clock = database, run_folder, clock
-        self._time_scale = time_scale
+        self._time_scale, self._reputation = time_scale, reputation
         self._ahead_ms: int | None = None  # of the wall clock before the monotonic one, when last looked at
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -44,6 +53,8 @@ class Maintainer:
             ]
             if turn % 4 == 0:
                 works += [self.reap_leases, self.finish_done]
+            if turn % 60 == 0:
+                works += [self.look_at_reputation]
             if turn % 600 == 0:
                 works += [self.forget_answers, self.forget_allowances, self.make_parts]
             for work in works:
@@ -65,6 +76,12 @@ class Maintainer:
         now_ms = self._clock.now_ms()
         if any(loosen(one, now_ms) for one in await self._database.read(brakes.in_force)):
             await self._database.write(lambda tx: braking.loosen_due(tx, now_ms))
+
+    async def look_at_reputation(self) -> None:
+        """Brakes at the thresholds of providers, where they are wanted; old counts go."""
+        if self._reputation is not None:
+            await self._reputation.look()
+            await self._reputation.forget()
 
     async def forget_allowances(self) -> None:
         """Drop what is kept of rates that hold nobody back any more."""

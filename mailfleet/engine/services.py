@@ -14,6 +14,7 @@ from typing import Protocol
 from mailfleet.base.errors import Problem
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
+from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.steer import Steering
 from mailfleet.engine.views import (
@@ -215,3 +216,4 @@ class Services:
     fleet: Fleet
     steer: Steering
     limits: LimitsExplainer
+    reputation: Reputation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from typing import NamedTuple
 
 import orjson
@@ -28,13 +29,21 @@ from mailfleet.policy.retry import RetryDecision, next_attempt
 from mailfleet.policy.shaping import Shaper, Signal
 from mailfleet.policy.suppression import NewSuppression, suppression_after
 from mailfleet.policy.warmup import day_number
-from mailfleet.store import campaigns, queue, suppressions
+from mailfleet.store import campaigns, counts, queue, suppressions, tenants
+from mailfleet.store.counts import HOUR_MS, Key
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.queue import Claimed, Settlement
 
 log = structlog.get_logger()
 _NOT_FROM_HERE = (Failure.UNREACHABLE, Failure.CONNECTION_REFUSED, Failure.CONNECTION_TIMEOUT)
+_COUNTED = {
+    DeliveryState.DELIVERED: "delivered",
+    DeliveryState.QUEUED: "deferred",
+    DeliveryState.BOUNCED: "bounced",
+    DeliveryState.EXPIRED: "expired",
+}
+MAX_STREAMS = 10_000  # flows whose stream is remembered
 MAX_BATCH = 500
 GATHER_S = 0.02  # outcomes are in the journal by now: a commit that waits a little carries more of them
 
@@ -53,6 +62,7 @@ class Attempt(NamedTuple):
     dsn_passed_on: bool = False  # the remote took our NOTIFY, so success is its to tell
     source: str = ""  # the way out, by name
     elsewhere: bool = False  # other ways out of its pool could take it now
+    domain: str = ""  # the sending domain, where the message was made
 
 
 class Settled(NamedTuple):
@@ -63,6 +73,7 @@ class Settled(NamedTuple):
     notice: Notice | None = None
     envelope: str | None = None  # the new stored envelope, when it changed
     brakes: tuple[Decision, ...] = ()
+    domain: str = ""
 
 
 class Settler:
@@ -89,6 +100,7 @@ class Settler:
         self._notices, self._journal, self._lease_id = notices, journal, lease_id
         self._retry, self._time_scale, self._clock, self._ids, self._rng = retry, time_scale, clock, ids, rng
         self.counts, self._shaper = counts, shaper
+        self._streams: dict[int, int] = {}  # of flows
         self._pending: list[Settled] = []
         self._committing: list[Settled] = []
         self._wake = asyncio.Event()
@@ -110,7 +122,8 @@ class Settler:
         if verdict.action is Action.DELIVER and not Envelope.wants_success(
             claimed.envelope
         ):  # nothing is owed: by far the most
-            settled = Settled(self._settlement(attempt, verdict, DeliveryState.DELIVERED, attempts, None))
+            settlement = self._settlement(attempt, verdict, DeliveryState.DELIVERED, attempts, None)
+            settled = Settled(settlement, domain=attempt.domain)
             self._shaper.attempted(claimed.egress_id, attempt.provider, claimed.site_id)
             self.put(settled, attempt.provider)
             return verdict
@@ -126,7 +139,7 @@ class Settler:
             log.exception("the notification cannot be made", delivery=claimed.id)
             notice = envelope = None
         brakes = self._shaper.heard(_signal(attempt, verdict, flow, self._clock.now_ms()))
-        self.put(Settled(settlement, suppression, notice, envelope, brakes), attempt.provider)
+        self.put(Settled(settlement, suppression, notice, envelope, brakes, attempt.domain), attempt.provider)
         return verdict
 
     def holds(self) -> set[int]:
@@ -178,6 +191,7 @@ class Settler:
         for settlement in lost:
             log.warning("lease was lost before settling", delivery=settlement.claimed.id, state=settlement.state.word)
         gone = {settlement.claimed.id for settlement in lost}
+        self._count(tx, [one for one in batch if one.settlement.claimed.id not in gone], now_ms)
         for one in batch:
             if one.settlement.claimed.id not in gone:
                 self._write_beside(tx, one, now_ms)
@@ -187,6 +201,26 @@ class Settler:
         campaigns.finish_where_done(tx, sorted(ended - {0}), now_ms=now_ms)
         decisions = [decision for one in batch for decision in one.brakes]
         braking.apply(tx, decisions, self._ids, now_ms=now_ms, scale=self._time_scale)
+
+    def _count(self, tx: Tx, batch: list[Settled], now_ms: int) -> None:
+        """What came of them, by the hour; a flow belongs to one stream for good."""
+        hour, found = now_ms // HOUR_MS, Counter[Key]()
+        for one in batch:
+            row, state = one.settlement.claimed, one.settlement.state
+            what = _COUNTED.get(state)
+            if what is None:
+                continue
+            stream_id = self._streams.get(row.flow_id)
+            if stream_id is None:
+                flow = tenants.flow(tx, row.flow_id)
+                stream_id = self._streams[row.flow_id] = flow.stream_id if flow else 0
+                while len(self._streams) > MAX_STREAMS:
+                    self._streams.pop(next(iter(self._streams)))
+            key = Key(hour, row.egress_id, one.settlement.provider, one.domain, stream_id, row.campaign_id, what)
+            found[key] += 1
+            if state is not DeliveryState.DELIVERED:
+                found[key._replace(what=f"class:{one.settlement.bounce_class}")] += 1
+        counts.add(tx, found)
 
     def _write_beside(self, tx: Tx, one: Settled, now_ms: int) -> None:
         claimed = one.settlement.claimed

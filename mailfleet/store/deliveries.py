@@ -60,6 +60,27 @@ def one(tx: Tx, tenant_id: int, delivery_id: int) -> DeliveryRow | None:
     return DeliveryRow(*row) if row else None
 
 
+class Left(NamedTuple):
+    """A delivery as it left, by number."""
+
+    id: int
+    flow_id: int
+    campaign_id: int
+    content_id: int
+    site_id: int
+    egress_id: int
+    state: int
+    address: str
+    address_key: str
+
+
+def left(tx: Tx, tenant_id: int, delivery_id: int) -> Left | None:
+    """One delivery, by number."""
+    columns = ", ".join(Left._fields)
+    row = tx.row(f"SELECT {columns} FROM delivery WHERE id = ? AND tenant_id = ?", (delivery_id, tenant_id))
+    return Left(*row) if row else None
+
+
 def of_content(tx: Tx, tenant_id: int, content_id: int, limit: int) -> list[DeliveryRow]:
     """The deliveries of a content, newest first."""
     rows = tx.rows(

@@ -92,3 +92,8 @@ def after(
     else:
         rows = tx.rows(f"SELECT {columns} {source} AND e.id > :cursor ORDER BY e.id LIMIT :limit", params)
     return [StoredEvent(*row) for row in rows]
+
+
+def has(tx: Tx, delivery_id: int, kind: str) -> bool:
+    """Whether such a thing was told of a delivery."""
+    return tx.value("SELECT 1 FROM event WHERE delivery_id = ? AND kind = ? LIMIT 1", (delivery_id, kind)) is not None

@@ -83,6 +83,7 @@ class Server:
             "server": {"http_listen": f"127.0.0.1:{free_port()}"},
             "submission": {"listen": f"127.0.0.1:{free_port()}"},
             "delivery": {"workers": 2},
+            "reputation": {"brakes": False},  # most lists of tests bounce as no real list may
         }
         if self.sandbox:
             own["sandbox"] = {

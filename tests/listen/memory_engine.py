@@ -16,6 +16,7 @@ from mailfleet.config.providers import load_providers
 from mailfleet.config.warmup import load_plans
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
+from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.services import MAX_CHUNK_ROWS, Services
 from mailfleet.engine.steer import Steering
@@ -177,6 +178,7 @@ class MemoryEngine:
             fleet=self.fleet,
             steer=self.steer,
             limits=self.limits,
+            reputation=Reputation(self.database, SystemClock(), IdGenerator(8), 1),
         )
 
     def happen(self, kind: str, recipient: str = "ann@gmail.example", **data: Any) -> EventView:
