@@ -16,11 +16,13 @@ from mailfleet.base.clock import Clock, SystemClock
 from mailfleet.base.gauges import Gauges
 from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
+from mailfleet.config.blocklists import load_blocklists
 from mailfleet.config.providers import load_providers
 from mailfleet.config.settings import Settings
 from mailfleet.config.warmup import load_plans
 from mailfleet.engine.accept import Acceptor, Screen
 from mailfleet.engine.backlog import Backlog
+from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.campaigns import Campaigns
 from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.explain_limits import LimitsExplainer
@@ -32,6 +34,7 @@ from mailfleet.engine.services import Services
 from mailfleet.engine.shared import LongReads
 from mailfleet.engine.steer import Steering
 from mailfleet.engine.submission import SubmissionDesk
+from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.resolver import Resolver
 from mailfleet.policy.providers import ProviderTable
 from mailfleet.sandbox.published import publish
@@ -178,6 +181,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         steer=steer,
         limits=_limits(base),
         reputation=reputation(base),
+        blocklists=blocklists(base),
     )
     return services, desk
 
@@ -185,6 +189,23 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
 def reputation(base: Base) -> Reputation:
     """Rates, complaints, and the brakes they lead to."""
     return Reputation(base.database, base.clock, base.ids, base.time_scale)
+
+
+def blocklists(base: Base) -> Blocklists:
+    """Block lists. What stays on this machine is on no public list: then only the user's own are asked."""
+    settings = base.settings
+    at_home = settings.sandbox.enabled or settings.delivery.loopback_only
+    own = [Path(settings.blocklists.file)] if settings.blocklists.file else []
+    return Blocklists(
+        base.database,
+        DnsQuerier(nameservers_of(settings), settings.dns.timeout_s, base.clock),
+        load_blocklists(*own, shipped=settings.blocklists.watch and not at_home),
+        load_plans(),
+        clock=base.clock,
+        ids=base.ids,
+        rng=rng(0),
+        time_scale=base.time_scale,
+    )
 
 
 def _limits(base: Base) -> LimitsExplainer:
@@ -212,10 +233,12 @@ def providers_of(base: Base) -> ProviderTable:
 
 def resolver(settings: Settings, clock: Clock) -> Resolver:
     """The resolver of this process: in the sandbox it knows the sandbox's DNS and nothing else."""
-    nameservers = settings.dns.nameservers
-    if settings.sandbox.enabled:
-        nameservers = [f"127.0.0.1:{settings.sandbox.dns_port}"]
-    return Resolver(nameservers, settings.dns.timeout_s, clock)
+    return Resolver(nameservers_of(settings), settings.dns.timeout_s, clock)
+
+
+def nameservers_of(settings: Settings) -> list[str]:
+    """Who is asked."""
+    return [f"127.0.0.1:{settings.sandbox.dns_port}"] if settings.sandbox.enabled else settings.dns.nameservers
 
 
 def rng(slot: int) -> random.Random:

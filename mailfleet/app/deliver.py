@@ -148,7 +148,7 @@ def _settler(
         ids=base.ids,
         rng=rng,
         counts=counts,
-        shaper=Shaper(load_shaping(), scale),
+        shaper=Shaper(load_shaping() if base.settings.delivery.shaping else (), scale),
     )
 
 

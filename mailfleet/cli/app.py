@@ -9,6 +9,7 @@ import typer
 
 from mailfleet import __version__
 from mailfleet.cli import (
+    blocklist,
     campaign,
     db,
     explain,
@@ -95,6 +96,7 @@ app.add_typer(fleet.pool_app)
 app.add_typer(fleet.stream_app)
 app.add_typer(provider.app)
 app.add_typer(reputation.app)
+app.add_typer(blocklist.app)
 app.add_typer(steer.brake_app)
 app.add_typer(steer.warmup_app)
 app.add_typer(sandbox.app)

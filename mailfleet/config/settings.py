@@ -171,6 +171,9 @@ class Delivery(_Section):
         "",
         description="Your own limits towards providers, over the shipped ones; empty: providers.toml in the data folder, if there.",
     )
+    shaping: bool = Field(
+        True, description="Hold back by itself where a provider pushes back (mailfleet/config/data/shaping.toml)."
+    )
     connections_per_site: int = Field(
         10, ge=1, description="Most connections at once to one site, per delivery process that owns it."
     )
@@ -271,6 +274,13 @@ class Reputation(_Section):
     )
 
 
+class Blocklists(_Section):
+    """Watching block lists."""
+
+    watch: bool = Field(True, description="Ask the shipped lists about sources and sending domains.")
+    file: str = Field("", description="Your own lists, and changes to the shipped ones.")
+
+
 class Settings(BaseSettings):
     """All settings. Build it with ``load``."""
 
@@ -286,6 +296,7 @@ class Settings(BaseSettings):
     delivery: Delivery = Delivery()
     retry: Retry = Retry()
     reputation: Reputation = Reputation()
+    blocklists: Blocklists = Blocklists()
     sandbox: Sandbox = Sandbox()
 
     @classmethod

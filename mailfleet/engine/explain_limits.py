@@ -41,7 +41,7 @@ class ProviderView(BaseModel):
     limits: list[LimitView]
 
 
-class LimitsView(BaseModel):
+class DomainLimits(BaseModel):
     """How a domain is served by a way out."""
 
     domain: str
@@ -81,7 +81,7 @@ class LimitsExplainer:
             for one in self._table.providers.values()
         ]
 
-    async def explain(self, domain: str, source: str) -> LimitsView:
+    async def explain(self, domain: str, source: str) -> DomainLimits:
         """For mail to ``domain``. Raises ``InputError`` and ``NotFoundError``."""
         name = domain_to_ascii(domain.rpartition("@")[2].strip())
         found = await self._locate(name)
@@ -89,7 +89,7 @@ class LimitsExplainer:
         provider = self._table.provider_of(hosts) or ""
         return await self._database.read(lambda tx: self._explain(tx, name, hosts, provider, source))
 
-    def _explain(self, tx: Tx, domain: str, hosts: list[str], provider: str, source: str) -> LimitsView:
+    def _explain(self, tx: Tx, domain: str, hosts: list[str], provider: str, source: str) -> DomainLimits:
         row = egress.by_name(tx, source)
         if row is None:
             raise NotFoundError(
@@ -109,7 +109,7 @@ class LimitsExplainer:
             lines.append(LimitLine(field, ceiling, f"setting {setting}, at most", lower))
         views = [_view(line) for line in sorted(lines, key=lambda line: line.name)]
         views += self._held(tx, row, domain, provider)
-        return LimitsView(domain=domain, mail_hosts=hosts, provider=provider, source=source, limits=views)
+        return DomainLimits(domain=domain, mail_hosts=hosts, provider=provider, source=source, limits=views)
 
     def _held(self, tx: Tx, row: Egress, domain: str, provider: str) -> list[LimitView]:
         """What brakes and warm-up leave at this moment."""

@@ -11,6 +11,7 @@ import structlog
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.engine import braking
+from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.recover import recover_lease, slot_lock
 from mailfleet.engine.reputation import Reputation
 from mailfleet.policy.brakes import loosen
@@ -35,9 +36,11 @@ class Maintainer:
         *,
         time_scale: float = 1,
         reputation: Reputation | None = None,
+        blocklists: Blocklists | None = None,
     ) -> None:
         self._database, self._run_folder, self._clock = database, run_folder, clock
-        self._time_scale, self._reputation = time_scale, reputation
+        self._time_scale, self._reputation, self._blocklists = time_scale, reputation, blocklists
+        self._looking: asyncio.Task[int] | None = None
         self._ahead_ms: int | None = None  # of the wall clock before the monotonic one, when last looked at
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -53,6 +56,8 @@ class Maintainer:
             ]
             if turn % 4 == 0:
                 works += [self.reap_leases, self.finish_done]
+            if turn % 10 == 0:
+                works += [self.look_at_block_lists]
             if turn % 60 == 0:
                 works += [self.look_at_reputation]
             if turn % 600 == 0:
@@ -76,6 +81,14 @@ class Maintainer:
         now_ms = self._clock.now_ms()
         if any(loosen(one, now_ms) for one in await self._database.read(brakes.in_force)):
             await self._database.write(lambda tx: braking.loosen_due(tx, now_ms))
+
+    async def look_at_block_lists(self) -> None:
+        """Beside everything else: lists may be slow to answer. What went wrong is told at the next round."""
+        if self._blocklists is None or (self._looking is not None and not self._looking.done()):
+            return
+        before, self._looking = self._looking, asyncio.create_task(self._blocklists.run_due(), name="block lists")
+        if before is not None:
+            before.result()
 
     async def look_at_reputation(self) -> None:
         """Brakes at the thresholds of providers, where they are wanted; old counts go."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mailfleet.base.errors import Problem
+from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.reputation import Reputation
@@ -217,3 +218,4 @@ class Services:
     steer: Steering
     limits: LimitsExplainer
     reputation: Reputation
+    blocklists: Blocklists

@@ -15,7 +15,7 @@ from mailfleet.config.settings import Settings
 from mailfleet.engine.services import Services
 from mailfleet.engine.views import Health
 from mailfleet.listen import http_docs, http_problems, metrics
-from mailfleet.listen.api import campaigns, fleet, manage, messages, observe, reputation
+from mailfleet.listen.api import blocklists, campaigns, fleet, manage, messages, observe, reputation
 from mailfleet.listen.api.bodies import CampaignBody, CampaignOptions, MessageBody
 from mailfleet.listen.http_auth import Engine
 from mailfleet.listen.http_body import BodyRoom, CarefulHeaders, SmallBodies, max_body_bytes
@@ -74,7 +74,15 @@ def create_app(services: Services, settings: Settings, telemetry: metrics.Teleme
     app.state.settings = settings
     http_problems.install(app)
     problems = _problem_responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 500)
-    for router in (messages.router, campaigns.router, observe.router, manage.router, fleet.router, reputation.router):
+    for router in (
+        messages.router,
+        campaigns.router,
+        observe.router,
+        manage.router,
+        fleet.router,
+        reputation.router,
+        blocklists.router,
+    ):
         app.include_router(router, responses=problems)
     _add_health(app)
     metrics.install(app, telemetry)

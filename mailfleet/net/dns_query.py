@@ -63,7 +63,7 @@ class DnsQuerier:
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
     async def ask(self, name: str, kind: str) -> Answered:
-        """The records of ``kind`` (MX, A, AAAA) at ``name``, CNAMEs followed. Raises ``DnsFailed``."""
+        """The records of ``kind`` (MX, A, AAAA, TXT) at ``name``, CNAMEs followed. Raises ``DnsFailed``."""
         key = (name.lower(), kind)
         now_s = self._clock.monotonic_s()
         cached = self._cache.get(key)
@@ -123,6 +123,8 @@ def _fresh(what: Answered | str, left_s: float) -> Answered:
 
 
 def _record(data: object, kind: str) -> str:
+    if kind == "TXT":
+        return b"".join(data.strings).decode("utf-8", "replace")  # type: ignore[attr-defined]  # dnspython's rdata of TXT
     text = str(data).lower()
     return text.removesuffix(".") if kind == "MX" else text
 

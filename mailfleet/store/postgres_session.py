@@ -180,9 +180,13 @@ async def connect(url: str, settings: dict[str, str] | None = None) -> Any:
         raise _config_error(url, words(error)) from None
     except ValueError as error:
         raise _config_error(url, words(error)) from None
-    rows = await connection.fetch(
-        "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'server_version_num')"
-    )
+    try:
+        rows = await connection.fetch(
+            "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'server_version_num')"
+        )
+    except BaseException:
+        connection.terminate()
+        raise
     found = {row["name"]: row["setting"] for row in rows}
     if int(found["server_version_num"]) < 140_000:
         await connection.close()

@@ -54,6 +54,11 @@ def of_tenant(tx: Tx, tenant_id: int) -> list[SendingDomain]:
     return [SendingDomain(*row) for row in rows]
 
 
+def all_domains(tx: Tx) -> list[SendingDomain]:
+    """Every domain of every tenant."""
+    return [SendingDomain(*row) for row in tx.rows(f"SELECT {_DOMAIN} FROM sending_domain ORDER BY name")]
+
+
 def keys(tx: Tx, domain_id: int) -> list[DkimKey]:
     """The keys of a domain, oldest first."""
     rows = tx.rows(f"SELECT {_KEY} FROM dkim_key WHERE domain_id = ? ORDER BY id", (domain_id,))

@@ -82,8 +82,9 @@ class Server:
         own: dict[str, dict[str, Any]] = {
             "server": {"http_listen": f"127.0.0.1:{free_port()}"},
             "submission": {"listen": f"127.0.0.1:{free_port()}"},
-            "delivery": {"workers": 2},
-            "reputation": {"brakes": False},  # most lists of tests bounce as no real list may
+            # Lists of tests bounce and are refused as no real list may.
+            "delivery": {"workers": 2, "shaping": False},
+            "reputation": {"brakes": False},
         }
         if self.sandbox:
             own["sandbox"] = {

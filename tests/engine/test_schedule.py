@@ -72,7 +72,7 @@ async def test_the_urgent_are_claimed_first_and_have_room_of_their_own(plant: Pl
     await plant.upload(*addresses("bulk", 100), name="big")
     await scanned(plant, works)
     (lane,) = works.scheduler.lanes.all
-    lane.limits = LaneLimits(0, 1, 1)
+    works.limits = lane.limits = LaneLimits(0, 1, 1)
     lane.allowed = 0  # nobody works it off
     await works.scheduler._claim()
     assert lane.held == lane.target

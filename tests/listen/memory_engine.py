@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +13,10 @@ from mailfleet.base.clock import SystemClock
 from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError, Problem
 from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
+from mailfleet.config.blocklists import load_blocklists
 from mailfleet.config.providers import load_providers
 from mailfleet.config.warmup import load_plans
+from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.reputation import Reputation
@@ -44,6 +47,7 @@ from mailfleet.engine.views import (
     Trace,
 )
 from mailfleet.mail.address import Address
+from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.resolver import Resolver
 from mailfleet.store.database import open_database
 
@@ -146,6 +150,10 @@ class MemoryEngine:
         self.steer = Steering(self.database, load_plans(), frozenset({"gmail"}), clock=clock, ids=ids, time_scale=1)
         locate = Resolver(["127.0.0.1:9"], 0.1, clock).mail_hosts
         self.limits = LimitsExplainer(self.database, locate, load_providers(), [("connections", 9, "x")], clock, 1)
+        querier = DnsQuerier(["127.0.0.1:9"], 0.1, clock)
+        self.blocklists = Blocklists(
+            self.database, querier, load_blocklists(), {}, clock=clock, ids=ids, rng=random.Random(1), time_scale=1
+        )
         self.actors = {
             "all": Actor(1, name="all", scopes=ALL),  # type: ignore[arg-type]  # ids are new types over int
             "reader": Actor(1, name="reader", scopes=frozenset({"read"})),  # type: ignore[arg-type]
@@ -179,6 +187,7 @@ class MemoryEngine:
             steer=self.steer,
             limits=self.limits,
             reputation=Reputation(self.database, SystemClock(), IdGenerator(8), 1),
+            blocklists=self.blocklists,
         )
 
     def happen(self, kind: str, recipient: str = "ann@gmail.example", **data: Any) -> EventView:

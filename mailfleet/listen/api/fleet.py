@@ -7,21 +7,19 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from mailfleet.engine.explain_limits import LimitsView, ProviderView
+from mailfleet.engine.explain_limits import DomainLimits, ProviderView
 from mailfleet.engine.fleet_views import (
     BrakePage,
     BrakeView,
     CostView,
     EgressView,
     ForecastView,
+    LimitsView,
     MemberView,
     PoolView,
     StreamView,
     WarmupDayView,
     WarmupView,
-)
-from mailfleet.engine.fleet_views import (
-    LimitsView as OwnLimits,
 )
 from mailfleet.listen.api.bodies import Line
 from mailfleet.listen.api.paging import After, Limit
@@ -43,7 +41,7 @@ class SourceBody(_Body):
         None, description="The name its address resolves to.", examples=["mail1.example.com"]
     )
     node: Line | None = Field(None, description="Where the address is; left out: this node.")
-    limits: OwnLimits | None = None
+    limits: LimitsView | None = None
     cost: CostView | None = None
 
 
@@ -64,7 +62,7 @@ class RelayBody(_Body):
     username: Line | None = None
     password: Line | None = Field(None, description="Kept encrypted, never shown. Empty text removes it.")
     ehlo_name: Line | None = None
-    limits: OwnLimits | None = None
+    limits: LimitsView | None = None
     cost: CostView | None = None
 
 
@@ -342,7 +340,7 @@ async def explain_limits(
     engine: Engine,
     domain: Annotated[str, Query(max_length=400, description="A domain or an address.")],
     source: str = "default",
-) -> LimitsView:
+) -> DomainLimits:
     """By one source or relay: which file or entry each comes from, and which binds now."""
     return await engine.limits.explain(domain, source)
 
