@@ -76,6 +76,22 @@ def watch(campaign: CampaignArgument, as_json: JsonOption = False, data: DataOpt
     wait_and_report(data, campaign, as_json=as_json)
 
 
+@app.command("rate")
+def rate(
+    campaign: CampaignArgument,
+    rates: Annotated[str, typer.Argument(metavar="RATE", help="50/s, 1000/h, '10/s 20000/d'; '' for any.")],
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Set how fast a campaign may go from now on."""
+    with Api.open(data) as api:
+        answer = api.put(path_of("campaigns", campaign, "rate"), {"rate": rates})
+    if as_json:
+        show.json_line(answer)
+    else:
+        show.say(show.stdout(), f"{campaign} goes at {answer['rate'] or 'any rate'}.")
+
+
 @app.command("pause")
 def pause(
     campaign: CampaignArgument,

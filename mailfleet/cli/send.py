@@ -48,6 +48,7 @@ class Order:
     tag: list[str] = field(default_factory=list)
     address_column: str = ""
     data: Path | None = None
+    rate: str = ""
 
     @property
     def rehearsal(self) -> bool:
@@ -75,6 +76,7 @@ def send(
     header: options.Header = None,
     tag: options.Tag = None,
     address_column: options.AddressColumn = "",
+    rate: options.Rate = "",
     data: DataOption = None,
 ) -> None:
     """Send a newsletter to a list of recipients.
@@ -84,7 +86,7 @@ def send(
     """
     order = Order(
         sender, subject, html, recipients, text, stream, campaign, reply_to, at, preview, out, dry_run, skip_invalid,
-        wait, as_json, attach or [], header or [], tag or [], address_column, data,
+        wait, as_json, attach or [], header or [], tag or [], address_column, data, rate,
     )  # fmt: skip
     if order.wait and order.rehearsal:
         raise CliError(
@@ -127,6 +129,7 @@ def campaign_object(order: Order) -> dict[str, Any]:
         "reply_to": order.reply_to,
         "headers": _headers(order.header),
         "tags": order.tag,
+        "rate": order.rate,
         "send_at": _instant(order.at) if order.at else None,
         "previews": order.preview,
         "address_column": order.address_column,

@@ -40,6 +40,7 @@ Campaign = Annotated[
 ]
 ReplyTo = Annotated[str, typer.Option("--reply-to", metavar="ADDRESS", help="The Reply-To field.")]
 At = Annotated[str, typer.Option("--at", metavar="TIME", help="Start then, for example 2026-01-31T09:00:00+01:00.")]
+Rate = Annotated[str, typer.Option("--rate", metavar="RATE", help="No faster than this: 50/s, 1000/h, '10/s 20000/d'.")]
 Preview = Annotated[
     int,
     typer.Option(

@@ -14,6 +14,7 @@ from mailfleet.base.gauges import Counter
 from mailfleet.base.ids import IdGenerator
 from mailfleet.config.settings import Retry
 from mailfleet.engine.accept import Acceptor, Screen, check_send_at, known_stream, remembered, request_hash
+from mailfleet.engine.fleet_checks import rates_text
 from mailfleet.engine.intake import content_source
 from mailfleet.engine.requests import Actor, CampaignRequest
 from mailfleet.engine.shared import LongReads, Shared
@@ -102,6 +103,7 @@ class Campaigns:
             send_at_ms=request.send_at_ms,
             finished_ms=None,
             pause_reason="",
+            rates=rates_text(request.rates, "rate"),
         )
         content = contents.Content(content_id, actor.tenant_id, "compiled", compiled.to_bytes(), info)
         opened = Opened(actor, request, compiled, content, stream, campaign, min(previews, MAX_PREVIEWS), digest)

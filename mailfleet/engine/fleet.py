@@ -9,12 +9,13 @@ import orjson
 
 from mailfleet.base.clock import Clock, rfc3339
 from mailfleet.base.errors import ConflictError, InputError, NotFoundError
+from mailfleet.base.ids import from_public
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine import fleet_checks as checks
 from mailfleet.engine.fleet_views import CostView, EgressView, LimitsView, MemberView, PoolView, StreamView
 from mailfleet.engine.requests import Actor
 from mailfleet.policy.lifecycle import EventKind
-from mailfleet.store import egress, streams
+from mailfleet.store import campaigns, egress, streams
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.egress import Egress, Member, Pool
 from mailfleet.store.events import EventRow, append
@@ -164,6 +165,21 @@ class Fleet:
             return _stream_view(tx, row)
 
         return await self._database.write(work)
+
+    async def set_campaign_rates(self, actor: Actor, campaign: str, rates: str) -> str:
+        """How fast a campaign may go from now on; empty for any. Raises ``InputError`` and ``NotFoundError``."""
+        wanted, number = checks.rates_text(rates, "rate"), from_public("cmp", campaign)
+
+        def work(tx: Tx) -> None:
+            found = campaigns.get(tx, number)
+            if found is None or found.tenant_id != actor.tenant_id:
+                raise NotFoundError(
+                    f"there is no campaign {campaign}", where="campaign", mend="see: mailfleet campaign list"
+                )
+            campaigns.set_rates(tx, number, wanted)
+
+        await self._database.write(work)
+        return wanted
 
     # Inside
 

@@ -85,8 +85,12 @@ class Consignment:
         fields: str | None = None,
         envelope: str | None = None,
         why: Suppression | None = None,
+        rank: int = 0,
     ) -> NewDelivery:
-        """The row of one delivery. ``place`` is (domain_id, site_id); with ``why`` it is suppressed from birth."""
+        """The row of one delivery. ``place`` is (domain_id, site_id); with ``why`` it is suppressed from birth.
+
+        ``rank``, below 1000, puts it behind others of the same instant: claims take what has been due longest.
+        """
         return NewDelivery(
             id=delivery_id,
             tenant_id=self.tenant_id,
@@ -97,7 +101,7 @@ class Consignment:
             domain_id=place[0],
             site_id=place[1],
             state=DeliveryState.SUPPRESSED if why else DeliveryState.QUEUED,
-            due_ms=self.due_ms,
+            due_ms=self.due_ms + rank,
             expires_ms=self.expires_ms,
             accepted_ms=self.due_ms,
             address=str(address),

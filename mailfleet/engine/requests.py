@@ -99,4 +99,5 @@ class CampaignRequest:
     send_at_ms: int | None = None
     skip_invalid: bool = False
     dry_run: bool = False
+    rates: str = ""  # of its own, as policy.rates reads them
     idempotency_key: str = ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mailfleet.base import ids
-from mailfleet.base.clock import Clock, rfc3339
+from mailfleet.base.clock import Clock, parse_rfc3339, rfc3339
 from mailfleet.base.errors import ConflictError, InputError, Problem
 from mailfleet.base.gauges import Counter
 from mailfleet.base.ids import IdGenerator
@@ -20,6 +20,7 @@ from mailfleet.engine.views import CampaignAccepted, CampaignView, ProblemView
 from mailfleet.mail.address import Address
 from mailfleet.mail.content import CompiledContent
 from mailfleet.policy.lifecycle import DeliveryState
+from mailfleet.policy.warmup import DAY_MS
 from mailfleet.store import access, campaigns, contents, queue, sites, suppressions, tenants
 from mailfleet.store.campaigns import Campaign
 from mailfleet.store.database import Database, Tx
@@ -27,6 +28,8 @@ from mailfleet.store.seen import SeenAddresses
 
 MAX_PROBLEMS = 10_000
 MAX_WARNINGS = 20
+ENGAGED = "engaged_at"  # the column that says when somebody last opened or clicked
+LAST_RANK = 999
 BLOCK_ROWS = 16_000  # that share a block of the index of addresses
 _BARE = re.compile(r"\{\{-?\s*([A-Za-z_]\w*)\s*-?\}\}")
 _TEST = re.compile(r"\{%-?\s*(?:el)?if\b(.*?)-?%\}", re.DOTALL)
@@ -53,6 +56,7 @@ class _Ready(NamedTuple):
     row: RecipientRow
     address: Address
     fields: str | None
+    rank: int
 
 
 def bare_variables(request: CampaignRequest) -> frozenset[str]:
@@ -233,7 +237,7 @@ class Upload:
                 mend = "add the column or write a default: {{ " + missing[0] + " | default('...') }}"
                 self._refuse(Problem(row.line, "undefined-variable", what, mend, names, row.address))
                 return None
-            ready = _Ready(row, Address.parse(row.address), self._fields(row))
+            ready = _Ready(row, Address.parse(row.address), self._fields(row), self._rank(row))
             if len(self._previews) < self._known.previews:
                 self._preview(ready)
         except InputError as error:
@@ -292,11 +296,26 @@ class Upload:
                 places[one.address.domain],
                 fields=one.fields,
                 why=blocked.get(one.address.key),
+                rank=one.rank,
             )
             for delivery_id, one in zip(made, fresh, strict=True)
         ]
         queue.stage(tx, rows, block=self._block or made[0])
         return _Staged(made, len(blocked))
+
+    def _rank(self, row: RecipientRow) -> int:
+        """0 to ``LAST_RANK``: who has opened or clicked lately goes first, which is what a warm-up needs. Raises ``InputError``."""
+        if ENGAGED not in row.fields:
+            return 0
+        text = str(row.fields[ENGAGED] or "").strip()
+        if not text:
+            return LAST_RANK
+        try:
+            at_ms = parse_rfc3339(text if "T" in text or " " in text else f"{text}T00:00:00Z")
+        except (ValueError, OverflowError):
+            mend = "write a day as 2026-01-31, or a time with its offset"
+            raise InputError(f"{text!r} is no day or time", where=ENGAGED, mend=mend) from None
+        return min(LAST_RANK - 1, max(0, self._clock.now_ms() - at_ms) // DAY_MS)
 
     def _fields(self, row: RecipientRow) -> str | None:
         """What the template can use of a row, as it is stored."""

@@ -35,11 +35,12 @@ class Campaign(NamedTuple):
     send_at_ms: int | None
     finished_ms: int | None
     pause_reason: str
+    rates: str = ""
 
 
 _COLUMNS = (
     "id, tenant_id, flow_id, content_id, name, stream, state, rows, invalid, duplicates, first_delivery_id,"
-    " last_delivery_id, told_to_id, created_ms, send_at_ms, finished_ms, pause_reason"
+    " last_delivery_id, told_to_id, created_ms, send_at_ms, finished_ms, pause_reason, rates"
 )
 
 
@@ -226,3 +227,8 @@ def finish_where_done(tx: Tx, campaign_ids: Sequence[int], *, now_ms: int) -> li
 def done(tx: Tx) -> list[int]:
     """Campaigns that have nothing left to do and are not finished yet."""
     return [int(row[0]) for row in tx.rows(_DONE)]
+
+
+def set_rates(tx: Tx, campaign_id: int, rates: str) -> None:
+    """The rates that a campaign keeps to from now on."""
+    tx.run("UPDATE campaign SET rates = ? WHERE id = ?", (rates, campaign_id))

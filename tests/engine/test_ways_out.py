@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from mailfleet.base.errors import InputError
 from mailfleet.engine import braking
+from mailfleet.engine.requests import RecipientRow
 from mailfleet.policy.brakes import Decision
 from mailfleet.policy.rates import parse
 from mailfleet.store import brakes, egress, warmups
@@ -229,3 +231,30 @@ async def test_a_stopped_stream_waits_and_others_do_not(plant: Plant) -> None:
         await until(lambda: len(site.got) == 6)
         await works.settler.drained()
     assert (await plant.kinds()).count("brake_off") == 1
+
+
+async def test_who_was_engaged_lately_goes_first(plant: Plant) -> None:
+    """So that what a warm-up lets through goes to those who want it."""
+    ages = {"never": "", "old": "2025-03-01", "new": "2025-12-30", "newer": "2025-12-31T09:00:00+01:00"}
+    upload = await plant.open()
+    rows = [
+        RecipientRow(n, f"{who}@{LITERAL}", {"engaged_at": day}) for n, (who, day) in enumerate(ages.items(), start=2)
+    ]
+    await upload.add([*rows, RecipientRow(9, f"odd@{LITERAL}", {"engaged_at": "last week"})], [])
+    answer = await upload.seal()
+    assert answer.campaign is None, "and a day that is none is named"
+    assert (answer.problems[0].line, answer.problems[0].what) == (9, "engaged_at: 'last week' is no day or time")
+    upload = await plant.open()
+    await upload.add(rows, [])
+    await upload.seal()
+    plant.clock.at_ms += 1000
+    await plant.locate_all()
+    claimed = await plant.rows("SELECT address FROM delivery WHERE state = 1 ORDER BY due_ms")
+    assert [address.partition("@")[0] for (address,) in claimed] == ["newer", "new", "old", "never"]
+
+
+async def test_a_campaign_is_made_with_its_rate(plant: Plant) -> None:
+    await plant.upload(f"one@{LITERAL}", rates="10/s,  500/h")
+    assert await plant.rows("SELECT rates FROM campaign") == [("10/s 500/h",)]
+    with pytest.raises(InputError, match="is no rate"):
+        await plant.upload(f"one@{LITERAL}", rates="fast")

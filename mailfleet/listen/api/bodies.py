@@ -201,6 +201,7 @@ class CampaignOptions(_Content):
         False, description="Send to the good rows. Otherwise one bad row refuses the list whole."
     )
     dry_run: bool = Field(False, description="Check everything, send nothing.")
+    rate: Line = Field("", description="No faster than this, for example `50/s` or `10/s 20000/d`; empty for any.")
     previews: int = Field(0, ge=0, le=100, description="Whole messages to show, filled for the first good rows.")
     address_column: Line = Field("", description="The column with the address; empty looks for email and the like.")
 
@@ -222,6 +223,7 @@ class CampaignOptions(_Content):
             stream=self.stream,
             skip_invalid=self.skip_invalid,
             dry_run=self.dry_run,
+            rates=self.rate,
             idempotency_key=idempotency_key,
         )
 

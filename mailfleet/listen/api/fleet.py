@@ -322,6 +322,18 @@ async def forecast(
     return await engine.steer.forecast(actor, messages, stream)
 
 
+class RateBody(_Body):
+    """A rate."""
+
+    rate: Line = Field(description="For example `50/s` or `10/s 20000/d`; empty for any.")
+
+
+@router.put("/campaigns/{campaign}/rate", tags=["Campaigns"], summary="Set how fast a campaign may go")
+async def set_campaign_rate(campaign: str, body: RateBody, actor: Manager, engine: Engine) -> RateBody:
+    """From now on, over all processes together. It delays and never rejects."""
+    return RateBody(rate=await engine.fleet.set_campaign_rates(actor, campaign, body.rate))
+
+
 class ProviderList(BaseModel):
     """Providers that are known."""
 
