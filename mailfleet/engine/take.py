@@ -53,7 +53,8 @@ class Taker:
         return Taken(count, dead)
 
     def _take_some(self, tx: Tx, some: list[Order], now_ms: int) -> None:
-        left = self._warming.left(tx, {order.lane.way.egress_id for order in some}, now_ms)
+        keys = {(order.lane.way.egress_id, order.provider) for order in some}
+        left = self._warming.left(tx, keys, now_ms)
         meter = _Meter(tx, some, now_ms, self._time_scale)
         wanted = []
         for order in some:

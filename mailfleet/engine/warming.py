@@ -66,10 +66,10 @@ class Warming:
         """How much of it is over."""
         return day_share(now_ms, self._time_scale)
 
-    def left(self, tx: Tx, egress_ids: Iterable[int], now_ms: int) -> dict[Key, int]:
-        """How many more of each pair that warms up may be claimed in this commit. Closes the days that are over."""
+    def left(self, tx: Tx, keys: Iterable[Key], now_ms: int) -> dict[Key, int]:
+        """How many more of those pairs that warm up may be claimed in this commit. Closes the days that are over."""
         day, share = self.day(now_ms), self.share(now_ms)
-        pairs = warmups.warming(tx, egress_ids)
+        pairs = warmups.warming(tx, keys)
         if not pairs:
             return {}
         pairs = [pair if pair.day >= day else self._roll(tx, pair, day, now_ms) for pair in pairs]

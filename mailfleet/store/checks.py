@@ -45,6 +45,18 @@ def _tallies(tx: Tx) -> list[str]:
     ]
 
 
+def _reserved(tx: Tx) -> list[str]:
+    rows = tx.rows(
+        "SELECT w.egress_id, w.provider, w.reserved, (SELECT count(*) FROM delivery d JOIN site t ON t.id = d.site_id"
+        " WHERE d.state = 2 AND d.egress_id = w.egress_id AND t.provider = w.provider) FROM warmup w WHERE w.state = 'warming'"
+    )
+    return [
+        f"source {egress_id} with {provider or 'others'}: {reserved} reserved, {leased} under lease"
+        for egress_id, provider, reserved, leased in rows
+        if reserved != leased
+    ]
+
+
 def _where(what: str, sql: str) -> Callable[[Tx], list[str]]:
     """A check that names the first deliveries for which ``sql`` gives a row."""
 
@@ -58,6 +70,7 @@ _OPEN = "SELECT d.id FROM delivery d WHERE d.state IN (1, 2) AND"
 CHECKS: dict[str, Callable[[Tx], list[str]]] = {
     "the file or the indexes are sound": _integrity,
     "tallies are what deliveries are": _tallies,
+    "what warm-ups have reserved is under lease": _reserved,
     "what is to be sent has its content": _where(
         "its content is gone", f"{_OPEN} NOT EXISTS (SELECT 1 FROM content c WHERE c.id = d.content_id)"
     ),

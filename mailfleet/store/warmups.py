@@ -63,16 +63,21 @@ class Day(NamedTuple):
 _COLUMNS = ", ".join(Warmup._fields)
 _DAY_COLUMNS = ", ".join(Day._fields)
 _WARMING_TEXT = (
-    f"SELECT {_COLUMNS} FROM warmup WHERE state = 'warming' AND egress_id = ANY (?) ORDER BY egress_id, provider"
+    f"SELECT {_COLUMNS} FROM warmup WHERE egress_id = ANY (?) AND provider = ANY (?) AND state = 'warming'"
+    " ORDER BY egress_id, provider"
 )
 _WARMING = Pair(_WARMING_TEXT, f"{_WARMING_TEXT} FOR UPDATE")
 _HELD_TEXT = f"SELECT {_COLUMNS} FROM warmup WHERE egress_id = ? AND provider = ?"
 _HELD = Pair(_HELD_TEXT, f"{_HELD_TEXT} FOR UPDATE")
 
 
-def warming(tx: Tx, egress_ids: Iterable[int]) -> list[Warmup]:
-    """The pairs of these sources that are warming up, held until the commit."""
-    return [Warmup(*row) for row in tx.rows(_WARMING, (sorted(set(egress_ids)),))]
+def warming(tx: Tx, keys: Iterable[Key]) -> list[Warmup]:
+    """Those of these pairs that are warming up, held until the commit; perhaps some more of the same sources and providers."""
+    wanted = set(keys)
+    if not wanted:
+        return []
+    ids, providers = sorted({egress_id for egress_id, _ in wanted}), sorted({provider for _, provider in wanted})
+    return [Warmup(*row) for row in tx.rows(_WARMING, (ids, providers))]
 
 
 def every(tx: Tx) -> list[Warmup]:
@@ -124,10 +129,13 @@ def given_back(
 
     Those of ``maybe_taken`` were, and nobody knows how it ended: they count as delivered, so that a cap holds all the same.
     """
-    ways = {one.key for one in warming(tx, [egress_id for egress_id, _ in counts])} if counts else set()
-    if not ways:
+    if not counts:
         return
     providers = sites.providers_of(tx, {site_id for _, site_id in counts})
+    keys = {(egress_id, providers.get(site_id, "")) for egress_id, site_id in counts}
+    ways = {one.key for one in warming(tx, keys)}
+    if not ways:
+        return
     back: Counter[Key] = Counter()
     for (egress_id, site_id), count in counts.items():
         key = egress_id, providers.get(site_id, "")
@@ -157,7 +165,7 @@ def settled(tx: Tx, settlements: Sequence[Settlement]) -> None:
     Greylisting counts for nothing: it is how every stranger is met.
     """
     keys = Counter((one.claimed.egress_id, one.provider) for one in settlements)
-    ways = {one.key for one in warming(tx, [egress_id for egress_id, _ in keys])} if keys else set()
+    ways = {one.key for one in warming(tx, keys)}
     if not ways:
         return
     reserve(tx, {key: -count for key, count in keys.items() if key in ways})

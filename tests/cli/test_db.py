@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 
 from mailfleet.app.folder import DataFolder
 from mailfleet.base.errors import ConfigError
+from mailfleet.policy.brakes import Decision, put_on
 from mailfleet.policy.lifecycle import DeliveryState
-from mailfleet.store import contents, migrate, queue, sites, tenants
+from mailfleet.store import brakes, contents, counts, egress, migrate, queue, sites, tenants, warmups
 from mailfleet.store.database import Place, Tx, open_database
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.transfer import snapshot
@@ -28,6 +30,13 @@ def fill(place: Place) -> None:
 
     def work(tx: Tx) -> None:
         tenants.ensure_default(tx)
+        egress.ensure_default(tx, NOW_MS)
+        egress.insert_pool(tx, egress.Pool(2, 0, "second", 1, NOW_MS))
+        egress.set_members(tx, 2, [egress.Member(2, 1, 5)])
+        rest = Decision("rest", 0, 5, 5, "a reason", words="\U0001f600 ä")
+        brakes.put(tx, put_on(rest, 70, NOW_MS))
+        warmups.add(tx, {(1, "gmail", 3, "delivered"): 4})
+        counts.add(tx, Counter({counts.Key(1, 1, "gmail", "a.example", 2, 5, "delivered"): 9}))
         domain_id, _ = sites.domains(tx, ["example.org"])["example.org"]
         site_id = sites.put_site(tx, "k", "mx", [(10, "mx.example.org")], "gmail", "")
         info = contents.ContentInfo(from_domain="a.example")
