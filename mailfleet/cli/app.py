@@ -17,6 +17,7 @@ from mailfleet.cli import (
     fleet,
     manage,
     provider,
+    rehearse,
     reputation,
     sandbox,
     send,
@@ -83,6 +84,7 @@ def serve(
 
 app.command("send")(send.send)
 app.add_typer(campaign.app)
+app.command("rehearse")(rehearse.rehearse)
 app.command("trace")(find.trace)
 app.command("queue")(find.queue)
 app.command("events")(find.events)

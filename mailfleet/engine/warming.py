@@ -100,7 +100,7 @@ class Warming:
             changed = pair._replace(day=day, reason=f"there is no plan {pair.plan} any more: the cap stays as it is")
             warmups.put(tx, changed)
             return changed
-        progress = Progress(pair.stage, pair.good_days, pair.last_sent_day)
+        progress = Progress(pair.stage, pair.good_days, pair.last_sent_day, pair.caution)
         state, reason = pair.state, pair.reason
         for number in range(max(pair.day, day - MAX_DAYS), day):
             counted = warmups.day(tx, pair.key, number) if number == pair.day else None
@@ -116,7 +116,8 @@ class Warming:
             stage=progress.stage,
             good_days=progress.good_days,
             last_sent_day=progress.last_sent_day,
-            cap=plan.cap(progress.stage),
+            cap=plan.cap_of(progress),
+            caution=progress.caution,
             day=day,
             held_until_ms=0,
             reason=reason,
@@ -127,8 +128,9 @@ class Warming:
 
     @staticmethod
     def _close(tx: Tx, pair: Warmup, plan: Plan, before: Progress, number: int, move: Move) -> None:
-        stage = before.stage
-        warmups.close_day(tx, Day(*pair.key, number, stage, plan.cap(stage), 0, 0, 0, 0, 0, move.kind, move.reason))
+        warmups.close_day(
+            tx, Day(*pair.key, number, before.stage, plan.cap_of(before), 0, 0, 0, 0, 0, move.kind, move.reason)
+        )
 
 
 def _results(day: Day | None) -> Results:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 DAY_MS = 86_400_000
 USED_PERMILLE = 500  # of the cap must have been delivered for a day to count
 SLICES = 24
+MAX_CAUTION = 4
 FEW = 20  # attempts say little of shares
 PAST_TABLE_PERMILLE = 1500  # how the cap grows where a plan's table ends before it is enough
 
@@ -39,6 +40,16 @@ class Plan:
         for _ in range(stage - len(self.caps) + 1):
             cap = cap * PAST_TABLE_PERMILLE // 1000
         return cap
+
+    def days(self, progress: Progress) -> int:
+        """Good days that the stage takes."""
+        return self.days_per_stage + progress.caution
+
+    def cap_of(self, progress: Progress) -> int:
+        """What a day may hold: the stage's cap, and of the way to the next one the part that its good days have gone."""
+        here = self.cap(progress.stage)
+        gone = progress.good_days / self.days(progress)
+        return int(here * (self.cap(progress.stage + 1) / here) ** gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +84,15 @@ class Results(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a source is. ``good_days``: of the stage so far. ``last_sent_day`` 0: none."""
+    """How far a source is. ``good_days``: of the stage so far. ``last_sent_day`` 0: none.
+
+    ``caution``: how often the provider has pushed back; a stage takes so many days more, and the cap grows a little on each.
+    """
 
     stage: int = 0
     good_days: int = 0
     last_sent_day: int = 0
+    caution: int = 0
 
 
 class Move(NamedTuple):
@@ -103,32 +118,30 @@ def day_over(plan: Plan, before: Progress, day: int, results: Results, limits: T
     if not results.attempted:
         return _idle(before, day, limits)
     progress = before._replace(last_sent_day=day)
-    cap = plan.cap(before.stage)
+    cap = plan.cap_of(before)
     words = _words(results)
     bad = _bad(results, limits)
     if bad:
-        stage = _stage_for(plan, before.stage, results.delivered)
-        return Move("back", Progress(stage, 0, day), f"{bad} ({words}): back to {plan.cap(stage)} a day")
-    if results.delivered * 1000 < cap * USED_PERMILLE:
+        back = Progress(_stage_for(plan, before.stage, results.delivered), 0, day, min(MAX_CAUTION, before.caution + 1))
+        return Move("back", back, f"{bad} ({words}): back to {plan.cap(back.stage)} a day")
+    doubt = _doubt(results, limits)
+    if results.delivered * 1000 < cap * USED_PERMILLE and not doubt:
         return Move(
             "hold", progress, f"{results.delivered} of {cap} were delivered: too few to count as a day of this stage"
         )
-    doubt = _doubt(results, limits)
     if doubt:
-        return Move("hold", progress, f"{doubt} ({words}): the cap of {cap} stays")
-    if progress.good_days + 1 < plan.days_per_stage:
-        return Move(
-            "hold",
-            progress._replace(good_days=progress.good_days + 1),
-            f"good ({words}), day {progress.good_days + 1} of {plan.days_per_stage}",
-        )
+        careful = min(MAX_CAUTION, before.caution + 1) if results.deferred else before.caution
+        return Move("hold", progress._replace(caution=careful), f"{doubt} ({words}): the cap of {cap} stays")
     if cap >= plan.enough:
         return Move("done", progress, f"{results.delivered} a day went well ({words}): warm")
-    steps = 2 if plan.adaptive and _very_good(results, limits) else 1
+    if before.good_days + 1 < plan.days(before):
+        more = progress._replace(good_days=before.good_days + 1)
+        return Move("up", more, f"good ({words}): a little more, {plan.cap_of(more)} a day")
+    steps = 2 if plan.adaptive and not before.caution and _very_good(results, limits) else 1
     stage = before.stage + steps
     return Move(
         "up",
-        Progress(stage, 0, day),
+        Progress(stage, 0, day, before.caution),
         f"{'very good' if steps == 2 else 'good'} ({words}): on to {plan.cap(stage)} a day",
     )
 

@@ -87,6 +87,7 @@ warmup = Table(  # a source that is getting known to a provider
     int_column("last_sent_day", 0),
     int_column("held_until_ms", 0),  # nothing until then: the provider pushes back
     int_column("good_days", 0),  # of the stage
+    int_column("caution", 0),  # how often the provider has pushed back
     text_column("reason", ""),
     int_column("since_ms"),
 )

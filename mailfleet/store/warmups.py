@@ -36,6 +36,7 @@ class Warmup(NamedTuple):
     good_days: int
     reason: str
     since_ms: int
+    caution: int = 0
 
     @property
     def key(self) -> Key:

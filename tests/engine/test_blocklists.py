@@ -84,7 +84,7 @@ async def test_a_listing_opens_an_incident_rests_the_source_and_closes(plant: Pl
     assert (incident.state, incident.ended_why) == ("closed", "no longer on the list, seen twice")
     assert await plant.database.read(brakes.in_force) == []
     (again,) = await plant.database.read(warmups.every)
-    assert (again.state, again.stage, again.cap) == ("warming", 4, 800)
+    assert (again.state, again.stage, again.cap) == ("warming", 4, 1600)
     kinds = [kind for kind in await plant.kinds() if kind.startswith(("listing", "brake"))]
     assert sorted(kinds) == ["brake_off", "brake_on", "listing_closed", "listing_opened"]
 

@@ -166,17 +166,17 @@ async def test_what_is_beyond_a_warm_up_waits_or_overflows(plant: Plant, spill: 
     def work(tx: Tx) -> None:
         egress.set_overflow(tx, DEFAULT_POOL, 7)
         tx.run("UPDATE stream SET spill = ?", (spill,))
-        warmups.put(tx, warmups.Warmup(11, "", "standard", "warming", 0, 50, day, 0, 0, 0, 0, "", NOW_MS))
+        warmups.put(tx, warmups.Warmup(11, "", "standard", "warming", 0, 100, day, 0, 0, 0, 0, "", NOW_MS))
 
     await plant.database.write(work)
     plant.clock.at_ms += 86_399_000 - NOW_MS % 86_400_000  # the day is nearly over: all of its quota may go
     async with scripted(site) as server, running(Works(plant, server.port, FREE), schedule=True) as works:
-        await delivered(plant, works, site, 50 if spill == "later" else 80, recipients=80)
+        await delivered(plant, works, site, 100 if spill == "later" else 130, recipients=130)
         await until(lambda: works.scheduler.held == 0)
-    assert site.by_source["127.0.0.11"] == 50
+    assert site.by_source["127.0.0.11"] == 100
     assert site.by_source["127.0.0.12"] == (0 if spill == "later" else 30)
     (today,) = await plant.database.read(lambda tx: warmups.today(tx, day))
-    assert (today.delivered, today.attempted) == (50, 50)
+    assert (today.delivered, today.attempted) == (100, 100)
     (pair,) = await plant.database.read(warmups.every)
     assert pair.reserved == 0
 
@@ -185,18 +185,18 @@ async def test_the_next_day_has_the_next_cap(plant: Plant) -> None:
     site = Site()
     await pool(plant, {11: 1})
     day = NOW_MS // 86_400_000
-    pair = warmups.Warmup(11, "", "standard", "warming", 0, 50, day, 0, 0, 0, 0, "", NOW_MS)
+    pair = warmups.Warmup(11, "", "standard", "warming", 0, 100, day, 0, 0, 0, 0, "", NOW_MS)
     await plant.database.write(lambda tx: warmups.put(tx, pair))
     plant.clock.at_ms += 86_399_000 - NOW_MS % 86_400_000
     async with scripted(site) as server, running(Works(plant, server.port, FREE), schedule=True) as works:
-        await delivered(plant, works, site, 50, recipients=400)
+        await delivered(plant, works, site, 100, recipients=400)
         plant.clock.at_ms += 86_400_000
-        await until(lambda: len(site.got) == 250)
+        await until(lambda: len(site.got) == 300)
         await works.settler.drained()
     (moved,) = [one for one in await plant.database.read(lambda tx: warmups.history(tx, 11)) if one.move]
-    assert (moved.day, moved.stage, moved.cap, moved.delivered, moved.move) == (day, 0, 50, 50, "up")
-    assert "very good (50 of 50 delivered): on to 200 a day" in moved.reason
-    assert len(site.got) == 250, "two stages up, and not one more"
+    assert (moved.day, moved.stage, moved.cap, moved.delivered, moved.move) == (day, 0, 100, 100, "up")
+    assert "good (100 of 100 delivered): on to 200 a day" in moved.reason
+    assert len(site.got) == 300, "the next stage, and not one more"
 
 
 async def test_a_campaigns_rate_delays_and_loses_nothing(plant: Plant) -> None:

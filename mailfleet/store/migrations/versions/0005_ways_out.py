@@ -138,6 +138,7 @@ def warming_up() -> None:
         number("last_sent_day", 0),
         number("held_until_ms", 0),
         number("good_days", 0),
+        number("caution", 0),
         words("reason", ""),
         number("since_ms"),
         sa.PrimaryKeyConstraint("egress_id", "provider"),
