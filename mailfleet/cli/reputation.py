@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mailfleet.cli import show
 from mailfleet.cli.client import Api
+from mailfleet.cli.files import read_text
 from mailfleet.cli.frame import DataOption, JsonOption, group
 from mailfleet.cli.manage import print_list
 
@@ -37,6 +39,23 @@ def show_rates(
         lambda view: _row(columns, view),
         "Nothing was sent in that time.",
     )
+
+
+@app.command("import")
+def take_in(
+    form: Annotated[str, typer.Argument(metavar="FORM", help="postmaster (JSON of trafficStats.list) or snds (CSV).")],
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Take in what Google Postmaster or Microsoft SNDS tells of you."""
+    text = read_text(file, "FILE")
+    with Api.open(data) as api:
+        answer = api.post("/v1/reputation/imports", {"form": form, "text": text})
+    if as_json:
+        show.json_line(answer)
+    else:
+        show.say(show.stdout(), f"{answer['days']} days were taken in.")
 
 
 @app.command("complain")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import structlog
 
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
-from mailfleet.engine import braking
+from mailfleet.engine import braking, warming
 from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.recover import recover_lease, slot_lock
 from mailfleet.engine.reputation import Reputation
 from mailfleet.policy.brakes import loosen
+from mailfleet.policy.warmup import Plan
 from mailfleet.store import access, allowances, brakes, campaigns, clock_steps, events, queue
 from mailfleet.store.database import Database, Tx
 
@@ -37,9 +39,11 @@ class Maintainer:
         time_scale: float = 1,
         reputation: Reputation | None = None,
         blocklists: Blocklists | None = None,
+        plans: Mapping[str, Plan] | None = None,
     ) -> None:
         self._database, self._run_folder, self._clock = database, run_folder, clock
         self._time_scale, self._reputation, self._blocklists = time_scale, reputation, blocklists
+        self._plans = plans or {}
         self._looking: asyncio.Task[int] | None = None
         self._ahead_ms: int | None = None  # of the wall clock before the monotonic one, when last looked at
 
@@ -91,10 +95,13 @@ class Maintainer:
             before.result()
 
     async def look_at_reputation(self) -> None:
-        """Brakes at the thresholds of providers, where they are wanted; old counts go."""
+        """Brakes at the thresholds of providers, where they are wanted; old counts go, and idle sources are forgotten."""
         if self._reputation is not None:
             await self._reputation.look()
             await self._reputation.forget()
+        if self._plans:
+            now_ms = self._clock.now_ms()
+            await self._database.write(lambda tx: warming.forget_idle(tx, self._plans, now_ms, self._time_scale))
 
     async def forget_allowances(self) -> None:
         """Drop what is kept of rates that hold nobody back any more."""

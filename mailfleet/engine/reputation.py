@@ -13,15 +13,31 @@ from mailfleet.base.errors import InputError, NotFoundError
 from mailfleet.base.ids import IdGenerator, from_public, public
 from mailfleet.engine import braking
 from mailfleet.engine.requests import Actor
+from mailfleet.mail import provider_data
+from mailfleet.mail.provider_data import ProviderDay
 from mailfleet.policy import reputation
 from mailfleet.policy.brakes import Decision
 from mailfleet.policy.lifecycle import DeliveryState, EventKind
 from mailfleet.policy.warmup import day_number
-from mailfleet.store import brakes, contents, counts, deliveries, egress, sites, suppressions, tenants, warmups
+from mailfleet.store import (
+    brakes,
+    contents,
+    counts,
+    deliveries,
+    egress,
+    imported,
+    sending,
+    sites,
+    streams,
+    suppressions,
+    tenants,
+    warmups,
+)
 from mailfleet.store.counts import HOUR_MS, Key
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.deliveries import Left
 from mailfleet.store.events import EventRow, append, has
+from mailfleet.store.imported import Imported
 
 KEEP_HOURS = 24 * 90
 MAX_SINCE_HOURS = KEEP_HOURS
@@ -52,6 +68,19 @@ class ComplaintView(BaseModel):
     delivery: str
     address: str
     suppressed: bool = Field(description="The address was not suppressed before.")
+
+
+class ToldView(BaseModel):
+    """A day as a provider tells it."""
+
+    origin: str = Field(description="`postmaster` (of a domain) or `snds` (of an address).")
+    subject: str
+    day: str
+    data: dict[str, Any]
+
+
+FORMS = {"postmaster": provider_data.postmaster, "snds": provider_data.snds}
+OLD_HOURS = 24 * 4  # providers tell of a day some days later
 
 
 class Reputation:
@@ -115,6 +144,60 @@ class Reputation:
         day = day_number(now_ms, self._time_scale)
         warmups.add(tx, {(found.egress_id, provider, day, "complained"): 1})
         return answer
+
+    async def take_in(self, actor: Actor, form: str, text: str) -> int:
+        """Keep what a provider tells of us (``postmaster`` or ``snds``), and act on its newest day; returns how many days it told of.
+
+        Raises ``InputError`` naming the entry; then nothing is kept.
+        """
+        if form not in FORMS:
+            raise InputError(f"{form!r} is not known", where="form", mend=f"one of {', '.join(FORMS)}")
+        days = FORMS[form](text)
+        now_ms = self._clock.now_ms()
+
+        def work(tx: Tx) -> None:
+            rows = [Imported(form, one.subject, one.day, orjson.dumps(one.data).decode(), now_ms) for one in days]
+            imported.put(tx, rows)
+            newest = max(one.day for one in days)
+            if newest * 24 < now_ms // HOUR_MS - OLD_HOURS:
+                return  # history, which says nothing of today
+            wanted = self._asked_for(tx, actor, form, [one for one in days if one.day == newest])
+            braking.apply(tx, wanted, self._ids, now_ms=now_ms, scale=self._time_scale)
+
+        if days:
+            await self._database.write(work)
+        return len(days)
+
+    async def told(self, actor: Actor, limit: int) -> list[ToldView]:
+        """What providers told of us, the latest days first."""
+        rows = await self._database.read(lambda tx: imported.newest(tx, limit))
+        return [
+            ToldView(
+                origin=one.origin,
+                subject=one.subject,
+                day=rfc3339(one.day * 24 * HOUR_MS)[:10],
+                data=orjson.loads(one.data),
+            )
+            for one in rows
+        ]
+
+    def _asked_for(self, tx: Tx, actor: Actor, form: str, days: list[ProviderDay]) -> list[Decision]:
+        hour_ms = round(HOUR_MS / self._time_scale)
+        if form == "snds":
+            known = {one.address: one.id for one in egress.all_egresses(tx) if one.address}
+            red = [one for one in days if one.data["filterResult"] == "RED" and one.subject in known]
+            return [reputation.told_red(one.subject, egress_id=known[one.subject], hour_ms=hour_ms) for one in red]
+        ours = {one.name for one in sending.all_domains(tx)}
+        bulk = [one.id for one in streams.of_tenant(tx, actor.tenant_id) if one.kind == "bulk"]
+        found = [
+            reputation.told_spam_rate(
+                one.data.get("userReportedSpamRatio", 0), domain=one.subject, stream_id=stream_id, hour_ms=hour_ms
+            )
+            for one in days
+            if one.subject in ours
+            for stream_id in bulk
+        ]
+        return [one for one in found if one is not None]
 
     async def look(self) -> int:
         """Put on the brakes that the last day's rates ask for; returns how many changed. For the ``jobs`` role."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mailfleet.policy.warmup import (
+    NORMAL,
     Move,
     Plan,
     Progress,
@@ -16,7 +17,7 @@ from mailfleet.policy.warmup import (
     day_share,
     pushes_back,
 )
-from mailfleet.store import warmups
+from mailfleet.store import counts, warmups
 from mailfleet.store.database import Tx
 from mailfleet.store.warmups import Day, Key, Warmup
 
@@ -144,3 +145,25 @@ def room_of(pair: Warmup, today: Day | None, share: float, now_ms: int) -> int:
     if pair.held_until_ms > now_ms:
         return 0
     return allowed_now(pair.cap, share, today.delivered if today else 0, pair.reserved)
+
+
+def forget_idle(tx: Tx, plans: Mapping[str, Plan], now_ms: int, scale: float) -> int:
+    """Sources that were warm and have sent nothing to a provider for long begin anew, half way; returns how many did."""
+    day, last = day_number(now_ms, scale), counts.last_hours(tx)
+    count = 0
+    for one in warmups.every(tx):
+        plan = plans.get(one.plan)
+        if one.state != "warm" or plan is None:
+            continue
+        sent_ms = max(last.get(one.key, 0) * counts.HOUR_MS, one.since_ms)
+        idle = day - day_number(sent_ms, scale)
+        if idle >= NORMAL.forgotten_days:
+            stage = one.stage // 2
+            reason = f"nothing was sent for {idle} days: from here on again"
+            changed = one._replace(
+                state="warming", stage=stage, good_days=0, cap=plan.cap(stage), day=day, reason=reason, since_ms=now_ms
+            )
+            warmups.put(tx, changed)
+            warmups.recount(tx, one.key)
+            count += 1
+    return count

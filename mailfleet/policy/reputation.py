@@ -75,6 +75,40 @@ def bounces(counts: Mapping[str, int], *, hour_ms: int, stream_id: int = 0, camp
     )
 
 
+def told_spam_rate(rate: float, *, domain: str, stream_id: int, hour_ms: int) -> Decision | None:
+    """What a day's spam rate in Google Postmaster leads to for bulk mail to Gmail; ``rate`` from 0 to 1."""
+    for one in COMPLAINTS:
+        if rate * 10_000 > one.permyriad:
+            reason = (
+                f"Google Postmaster: {100 * rate:.2f} % of {domain}'s mail was reported as spam in a day. {one.says}"
+            )
+            for_ms = LOOK_BACK_HOURS * hour_ms if one.action == "stop" else 6 * hour_ms
+            return Decision(
+                one.action, one.permille, for_ms, hour_ms, reason, f"postmaster-{one.rule}", f"{rate:.5f}", "reputation",
+                0, "gmail", 0, stream_id,
+            )  # fmt: skip
+    return None
+
+
+def told_red(address: str, *, egress_id: int, hour_ms: int) -> Decision:
+    """What a red day in Microsoft SNDS leads to: more than nine of ten messages went to junk."""
+    reason = (
+        f"Microsoft SNDS: {address} was red for a day, nearly all of its mail goes to junk: others carry it meanwhile"
+    )
+    return Decision(
+        "reroute",
+        0,
+        LOOK_BACK_HOURS * hour_ms,
+        6 * hour_ms,
+        reason,
+        "snds-red",
+        "RED",
+        "reputation",
+        egress_id,
+        "outlook",
+    )
+
+
 def _decision(
     thresholds: tuple[Threshold, ...],
     count: int,

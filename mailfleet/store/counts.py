@@ -61,6 +61,14 @@ def by(
     return found
 
 
+def last_hours(tx: Tx) -> dict[tuple[int, str], int]:
+    """``(egress_id, provider) -> hour``: when each last delivered, as far as it is kept."""
+    rows = tx.rows(
+        "SELECT egress_id, provider, max(hour) FROM hourly WHERE what = 'delivered' GROUP BY egress_id, provider"
+    )
+    return {(int(egress_id), str(provider)): int(hour) for egress_id, provider, hour in rows}
+
+
 def forget(tx: Tx, before_hour: int, limit: int = 5000) -> int:
     """Remove counts of hours before ``before_hour``, some at a time; returns how many rows went."""
     key = f"{_COLUMNS}, part"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from tests.behaviours.server import Server, wait_until
 
@@ -50,3 +52,26 @@ def test_a_complaint_counts_once_and_suppresses(serve: Callable[..., Server]) ->
     assert missing.status_code == 404
     wrong = server.http.get("/v1/reputation", params={"by": "colour"})
     assert wrong.status_code == 422
+
+
+def test_what_providers_tell_puts_brakes_on(serve: Callable[..., Server]) -> None:
+    server = serve().start()
+    server.post("/v1/sources", {"name": "s1", "address": "127.0.0.11"})
+    today = datetime.now(UTC)
+    stats = {"name": f"domains/shop.example/trafficStats/{today:%Y%m%d}", "userReportedSpamRatio": 0.004}
+    (server.folder / "p.json").write_text(json.dumps({"trafficStats": [stats]}))
+    line = f"127.0.0.11,{today:%m/%d/%Y} 12:00 AM,{today:%m/%d/%Y} 11:59 PM,9,9,9,RED,0.9%,,,0,x,,"
+    (server.folder / "s.csv").write_text(line)
+    assert server.cli("reputation", "import", "postmaster", "p.json").code == 0
+    assert server.cli("reputation", "import", "snds", "s.csv").code == 0
+    brakes = {one["rule"]: one for one in server.get("/v1/brakes")["items"]}
+    assert (brakes["postmaster-complaints-stop"]["stream"], brakes["postmaster-complaints-stop"]["provider"]) == (
+        "bulk",
+        "gmail",
+    )
+    assert (brakes["snds-red"]["source"], brakes["snds-red"]["provider"]) == ("s1", "outlook")
+    told = {(one["origin"], one["subject"]) for one in server.get("/v1/reputation/imports")["items"]}
+    assert told == {("postmaster", "shop.example"), ("snds", "127.0.0.11")}
+    ran = server.cli("reputation", "import", "snds", "p.json")
+    assert ran.code == 1
+    assert "line 1" in ran.err

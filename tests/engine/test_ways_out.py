@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 from mailfleet.base.errors import InputError
+from mailfleet.config.warmup import load_plans
 from mailfleet.engine import braking
 from mailfleet.engine.requests import RecipientRow
+from mailfleet.engine.warming import forget_idle
 from mailfleet.policy.brakes import Decision
 from mailfleet.policy.rates import parse
-from mailfleet.store import brakes, egress, warmups
+from mailfleet.store import brakes, counts, egress, warmups
 from mailfleet.store.database import Tx
 from mailfleet.store.egress import DEFAULT_POOL, Egress, Member, Pool
 from tests.engine.plant import LIMITS, LITERAL, NOW_MS, Plant, Works, running, until
@@ -258,3 +260,22 @@ async def test_a_campaign_is_made_with_its_rate(plant: Plant) -> None:
     assert await plant.rows("SELECT rates FROM campaign") == [("10/s 500/h",)]
     with pytest.raises(InputError, match="is no rate"):
         await plant.upload(f"one@{LITERAL}", rates="fast")
+
+
+async def test_a_warm_source_that_was_idle_begins_half_way(plant: Plant) -> None:
+    await pool(plant, {11: 1, 12: 1})
+    old_ms = NOW_MS - 40 * 86_400_000
+    pair = warmups.Warmup(11, "gmail", "standard", "warm", 10, 100_000, 0, 0, 0, 0, 0, "", old_ms)
+    busy = counts.Key(NOW_MS // counts.HOUR_MS - 24, 12, "gmail", "", 2, 0, "delivered")
+
+    def work(tx: Tx) -> int:
+        warmups.put(tx, pair)
+        warmups.put(tx, pair._replace(egress_id=12))
+        counts.add(tx, Counter({busy: 1}))
+        return forget_idle(tx, load_plans(), NOW_MS, 1)
+
+    assert await plant.database.write(work) == 1
+    first, second = await plant.database.read(warmups.every)
+    assert (first.state, first.stage, first.cap) == ("warming", 5, 3200)
+    assert first.reason == "nothing was sent for 40 days: from here on again"
+    assert second.state == "warm"

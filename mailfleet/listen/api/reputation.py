@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from mailfleet.engine.reputation import ComplaintView, RateView
-from mailfleet.listen.api.bodies import Line
+from mailfleet.engine.reputation import ComplaintView, RateView, ToldView
+from mailfleet.listen.api.bodies import Line, Text
+from mailfleet.listen.api.paging import Limit
 from mailfleet.listen.http_auth import Engine, Manager, Reader
 
 router = APIRouter(prefix="/v1")
@@ -43,6 +44,43 @@ async def rates(
 ) -> RateList:
     """Counted in the commits that settle deliveries."""
     return RateList(items=await engine.reputation.rates(actor, by.split(","), hours))
+
+
+class ImportBody(BaseModel):
+    """Data of a provider, as it came."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    form: Line = Field(
+        description="`postmaster`: the JSON answer of trafficStats.list; `snds`: the CSV of Microsoft SNDS."
+    )
+    text: Text = Field(description="All of it.")
+
+
+class ImportedDays(BaseModel):
+    """How many days it told of."""
+
+    days: int
+
+
+class ToldList(BaseModel):
+    """What providers told, the latest days first."""
+
+    items: list[ToldView]
+
+
+@router.post(
+    "/reputation/imports", tags=["Reputation"], status_code=201, summary="Take in what a provider tells of you"
+)
+async def take_in(body: ImportBody, actor: Manager, engine: Engine) -> ImportedDays:
+    """Kept by day, all or nothing. A fresh day that is bad puts a brake on."""
+    return ImportedDays(days=await engine.reputation.take_in(actor, body.form, body.text))
+
+
+@router.get("/reputation/imports", tags=["Reputation"], summary="See what providers told of you")
+async def told(actor: Reader, engine: Engine, limit: Limit = 50) -> ToldList:
+    """Google Postmaster and Microsoft SNDS, as far as it was taken in."""
+    return ToldList(items=await engine.reputation.told(actor, limit))
 
 
 @router.post("/complaints", tags=["Reputation"], status_code=201, summary="Report a complaint")
