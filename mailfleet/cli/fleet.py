@@ -17,6 +17,8 @@ relay_app = group("relay", "Relays: other SMTP servers that mail leaves by.")
 pool_app = group("pool", "Pools: weighted sets of sources and relays that streams send through.")
 stream_app = group("stream", "Streams: kinds of mail, with the pool they leave through and their rates.")
 
+tenant_app = group("tenant", "The tenant: the pool and the rates of all its mail together.")
+
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for whoever looks at it later.")]
 Ehlo = Annotated[
@@ -263,6 +265,36 @@ def set_stream(
         show.table(
             show.stdout(), ("stream", "kind", "pool", "beyond a warm-up", "rates", "weight"), [_stream_row(view)]
         )
+
+
+@tenant_app.command("show")
+def show_tenant(as_json: JsonOption = False, data: DataOption = None) -> None:
+    """Show what holds for all mail together."""
+    with Api.open(data) as api:
+        _print_tenant(api.get("/v1/tenant"), as_json)
+
+
+@tenant_app.command("set")
+def set_tenant(
+    pool: Annotated[
+        str | None, typer.Option("--pool", metavar="POOL", help="For streams without their own; '' for default.")
+    ] = None,
+    rates: Annotated[
+        str | None, typer.Option("--rate", metavar="RATE", help="Of all mail together; '' for any.")
+    ] = None,
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Change the pool or the rates of all mail together."""
+    with Api.open(data) as api:
+        _print_tenant(api.patch("/v1/tenant", _body(pool=pool, rates=rates)), as_json)
+
+
+def _print_tenant(view: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        show.json_line(view)
+    else:
+        show.say(show.stdout(), f"{view['name']} sends through {view['pool']}, {view['rates'] or 'at any rate'}.")
 
 
 def _stream_row(view: Mapping[str, Any]) -> tuple[str, ...]:

@@ -260,6 +260,10 @@ class Sandbox(_Section):
     smtp_port: int = Field(2600, ge=1, le=65535, description="Port on which the simulated providers answer.")
     dns_port: int = Field(5354, ge=1, le=65535, description="Port of the sandbox's DNS server.")
     address_base: str = Field("127.0.10.0", description="The providers take loopback addresses from here upwards.")
+    model: str = Field(
+        "",
+        description="A rehearsal's model (typical, strict ... or a file) by which providers take mail; empty: they take all.",
+    )
     keep_mail_mb: int = Field(
         2048, ge=1, description="Disk for accepted mail; above it the oldest can no longer be read back."
     )

@@ -12,7 +12,7 @@ from mailfleet.base.errors import ConflictError, InputError, NotFoundError
 from mailfleet.base.ids import from_public
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine import fleet_checks as checks
-from mailfleet.engine.fleet_views import CostView, EgressView, LimitsView, MemberView, PoolView, StreamView
+from mailfleet.engine.fleet_views import CostView, EgressView, LimitsView, MemberView, PoolView, StreamView, TenantView
 from mailfleet.engine.requests import Actor
 from mailfleet.policy.lifecycle import EventKind
 from mailfleet.store import campaigns, egress, streams
@@ -165,6 +165,23 @@ class Fleet:
             return _stream_view(tx, row)
 
         return await self._database.write(work)
+
+    async def tenant(self, actor: Actor, values: Mapping[str, Any] | None = None) -> TenantView:
+        """What holds for all of the actor's mail, changed first where ``values`` say so. Raises ``InputError``, ``NotFoundError``."""
+
+        def work(tx: Tx) -> TenantView:
+            row = streams.tenant(tx, actor.tenant_id)
+            if values:
+                if "pool" in values:
+                    row = row._replace(pool_id=_pool(tx, actor, values["pool"]).id if values["pool"] else 0)
+                if "rates" in values:
+                    row = row._replace(rates=checks.rates_text(values["rates"], "rates"))
+                streams.update_tenant(tx, actor.tenant_id, row)
+                self._tell(tx, actor, row.name, "tenant changed", "")
+            names = {one.id: one.name for one in egress.pools(tx)}
+            return TenantView(name=row.name, pool=names.get(row.pool_id, "default"), rates=row.rates)
+
+        return await (self._database.write(work) if values else self._database.read(work))
 
     async def set_campaign_rates(self, actor: Actor, campaign: str, rates: str) -> str:
         """How fast a campaign may go from now on; empty for any. Raises ``InputError`` and ``NotFoundError``."""

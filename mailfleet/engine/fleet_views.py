@@ -76,6 +76,14 @@ class StreamView(_View):
     weight: int
 
 
+class TenantView(_View):
+    """What holds for all mail of a tenant, beside what its streams and campaigns say."""
+
+    name: str
+    pool: str = Field(description="For streams without a pool of their own.")
+    rates: str = Field(description="Of all its mail together; empty for any.")
+
+
 class BrakeView(_View):
     """What holds mail back, or did."""
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import InputError
 from mailfleet.mail.address import Address
+from mailfleet.rehearse.model import Model
+from mailfleet.rehearse.play import ENGAGED_SHARE
 from mailfleet.sandbox import journal
 from mailfleet.sandbox.catalogue import EVERY_OTHER_DOMAIN, ProviderSpec, Words
 from mailfleet.sandbox.journal import Decision, JournalWriter
@@ -26,6 +28,7 @@ _FROM = re.compile(rb"\r\nfrom[ \t]*:", re.IGNORECASE)
 _CLOSING = frozenset({421, 521})
 _FULL_DISK = Words(452, "4.3.1", ("Insufficient system storage, try again later",))
 _NOWHERE = Place(0, 0, 0)
+_OTHERS = "others"  # of a model: whoever has no name of its own there
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class Desk:
     spool: SpoolWriter
     signatures: SignatureCheck
     provider_of_domain: Mapping[str, str]
+    model_from_h: float = 0.0  # when its first day began
+    model: Model | None = None  # of a rehearsal: then it decides what a source may send
 
     def record(self, decisions: list[Decision]) -> None:
         """Write, then remember. Raises ``OSError`` when the disk is full."""
@@ -152,6 +157,9 @@ class Provider:
         signature = self._desk.signatures.check(message, self._desk.clock.now_ms())
         words = self.spec.words[key]
         place = _NOWHERE
+        refused = self._model_refuses(client) if key == "accepted" else ""
+        if refused:
+            return self._refuse_by_model(transaction, client, message_id, signature, refused)
         try:
             if key == "accepted":
                 place = self._desk.spool.append(message)
@@ -171,6 +179,29 @@ class Provider:
             size=len(message),
         )
         return Answer(wire, close=words.code in _CLOSING)
+
+    def _model_refuses(self, client: str) -> str:
+        """What the model answers to one message from an address; empty when it takes it, or there is none."""
+        model = self._desk.model
+        if model is None:
+            return ""
+        name = self.spec.name if self.spec.name in model.providers else _OTHERS
+        if name not in model.providers:
+            return ""
+        hours = self._desk.clock.now_ms() * self._desk.time_scale / 3_600_000
+        replies = model.offer(hours - self._desk.model_from_h, client, name, 1, ENGAGED_SHARE).replies
+        return next((words for words in replies if words), "")
+
+    def _refuse_by_model(
+        self, transaction: Transaction, client: str, message_id: str, signature: str, text: str
+    ) -> Answer:
+        words = Words.parse(text.replace("{", "(").replace("}", ")"))
+        decisions = self._decisions(transaction, client, "model", words, message_id=message_id, signature=signature)
+        try:
+            self._desk.record(decisions)
+        except OSError:
+            return Answer(_FULL_DISK.encode())
+        return Answer(words.encode(), close=words.code in _CLOSING)
 
     def too_large(self, transaction: Transaction, client: str) -> Answer:
         """The answer to a message over the provider's limit, whether announced by SIZE or found out."""

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import ConfigError
+from mailfleet.config.models import load_model
 from mailfleet.config.settings import Settings
+from mailfleet.policy.warmup import day_number
 from mailfleet.sandbox import catalogue, certificate, journal
 from mailfleet.sandbox.catalogue import EVERY_OTHER_DOMAIN
 from mailfleet.sandbox.dns_server import Answerer, DnsServer, port_error
@@ -112,6 +114,8 @@ class SandboxServer:
                 for domain in domains
                 if domain != EVERY_OTHER_DOMAIN
             },
+            model=load_model(sandbox.model, sandbox.seed) if sandbox.model else None,
+            model_from_h=day_number(self._clock.now_ms(), sandbox.time_scale) * 24.0,
         )
 
     async def _listen(self, provider: Provider, tls: ssl.SSLContext | None) -> None:

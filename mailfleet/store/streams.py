@@ -46,3 +46,23 @@ def using_pool(tx: Tx, pool_id: int) -> list[str]:
         (pool_id,),
     )
     return [str(row[0]) for row in rows]
+
+
+class TenantRow(NamedTuple):
+    """What holds for all streams of a tenant; ``pool_id`` 0 is the default pool."""
+
+    name: str
+    pool_id: int
+    rates: str
+
+
+def tenant(tx: Tx, tenant_id: int) -> TenantRow:
+    """The settings of a tenant."""
+    row = tx.row("SELECT name, pool_id, rates FROM tenant WHERE id = ?", (tenant_id,))
+    assert row is not None, "an actor without a tenant"
+    return TenantRow(*row)
+
+
+def update_tenant(tx: Tx, tenant_id: int, row: TenantRow) -> None:
+    """Pool and rates of a tenant."""
+    tx.run("UPDATE tenant SET pool_id = ?, rates = ? WHERE id = ?", (row.pool_id, row.rates, tenant_id))

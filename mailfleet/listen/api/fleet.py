@@ -18,6 +18,7 @@ from mailfleet.engine.fleet_views import (
     MemberView,
     PoolView,
     StreamView,
+    TenantView,
     WarmupDayView,
     WarmupView,
 )
@@ -322,6 +323,25 @@ async def forecast(
     return await engine.steer.forecast(actor, messages, stream)
 
 
+class TenantBody(_Body):
+    """What can be changed of a tenant."""
+
+    pool: Line | None = Field(None, description="Empty text: the default pool.")
+    rates: Line | None = Field(None, description="Of all its mail together; empty text for any.", examples=["200/s"])
+
+
+@router.get("/tenant", tags=["Ways out"], summary="See what holds for all of your mail")
+async def get_tenant(actor: Reader, engine: Engine) -> TenantView:
+    """The pool of streams without one of their own, and the rates of everything together."""
+    return await engine.fleet.tenant(actor)
+
+
+@router.patch("/tenant", tags=["Ways out"], summary="Change what holds for all of your mail")
+async def change_tenant(body: TenantBody, actor: Manager, engine: Engine) -> TenantView:
+    """Rates delay and never reject."""
+    return await engine.fleet.tenant(actor, _given(body))
+
+
 class RateBody(_Body):
     """A rate."""
 
@@ -358,5 +378,6 @@ async def explain_limits(
 
 
 def _given(body: BaseModel) -> dict[str, object]:
-    """What a body names, but its name, with nested models as they are."""
-    return {name: getattr(body, name) for name in body.model_fields_set if name != "name"}
+    """What a body sets, but its name, with nested models as they are; null is as good as left out."""
+    found = {name: getattr(body, name) for name in body.model_fields_set if name != "name"}
+    return {name: value for name, value in found.items() if value is not None}
