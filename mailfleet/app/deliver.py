@@ -31,6 +31,7 @@ from mailfleet.engine.schedule import Scheduler
 from mailfleet.engine.settle import Settler
 from mailfleet.engine.warming import Warming
 from mailfleet.policy.classify import Classifier
+from mailfleet.policy.providers import ProviderTable
 from mailfleet.policy.shaping import Shaper
 from mailfleet.store import queue
 from mailfleet.store.database import Database
@@ -87,7 +88,7 @@ async def _work(
     providers, resolver = compose.providers_of(base), compose.resolver(base.settings, clock)
     limits_for = lru_cache(maxsize=10_000)(partial(limits_of, base.settings.delivery, providers))
     counts = DeliveryCounts(base.gauges)
-    settler = _settler(base, journal, lease_id, counts, rng)
+    settler = _settler(base, journal, lease_id, counts, rng, providers)
     descriptors, renderer = Descriptors(clock), Renderer(base.catalog, base.box)
     connector = Connector(resolver, ipv6=base.settings.delivery.ipv6, rng=rng, descriptors=descriptors)
     edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event(), Gate())
@@ -131,7 +132,12 @@ async def _work(
 
 
 def _settler(
-    base: compose.Base, journal: Journal, lease_id: int, counts: DeliveryCounts, rng: random.Random
+    base: compose.Base,
+    journal: Journal,
+    lease_id: int,
+    counts: DeliveryCounts,
+    rng: random.Random,
+    providers: ProviderTable,
 ) -> Settler:
     retry, scale, clock = base.settings.retry, base.time_scale, base.clock
     notices = Notices(base.catalog, hostname=base.hostname, retry=retry, time_scale=scale, clock=clock, ids=base.ids)
@@ -149,6 +155,7 @@ def _settler(
         rng=rng,
         counts=counts,
         shaper=Shaper(load_shaping() if base.settings.delivery.shaping else (), scale),
+        retry_floor_s=lambda provider: providers.limits_for(provider or None).retry_after_s,
     )
 
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mailfleet.base.errors import ConfigError
+from mailfleet.config.shaping import seconds
 from mailfleet.policy.providers import Layer, Provider, ProviderTable
 from mailfleet.policy.rates import parse
 
@@ -33,6 +34,7 @@ class _LimitsEntry(BaseModel):
     rate: Annotated[str, AfterValidator(_rate)] | None = None
     tls: Literal["required", "opportunistic"] | None = None
     commands_behind_message: bool | None = None
+    retry_after: Annotated[int, BeforeValidator(seconds), Field(ge=0, le=86_400)] | None = None
 
     def values(self) -> dict[str, object]:
         """What it sets, by field of ``Limits``."""
@@ -42,6 +44,7 @@ class _LimitsEntry(BaseModel):
             "rates": None if self.rate is None else parse(self.rate),
             "tls_required": None if self.tls is None else self.tls == "required",
             "commands_behind_message": self.commands_behind_message,
+            "retry_after_s": self.retry_after,
         }
         return {name: value for name, value in found.items() if value is not None}
 

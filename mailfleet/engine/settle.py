@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 import orjson
@@ -95,11 +96,12 @@ class Settler:
         rng: random.Random,
         counts: DeliveryCounts,
         shaper: Shaper,
+        retry_floor_s: Callable[[str], int] = lambda provider: 0,
     ) -> None:
         self._database, self._catalog, self._classifier = database, catalog, classifier
         self._notices, self._journal, self._lease_id = notices, journal, lease_id
         self._retry, self._time_scale, self._clock, self._ids, self._rng = retry, time_scale, clock, ids, rng
-        self.counts, self._shaper = counts, shaper
+        self.counts, self._shaper, self._retry_floor_s = counts, shaper, retry_floor_s
         self._streams: dict[int, int] = {}  # of flows
         self._pending: list[Settled] = []
         self._committing: list[Settled] = []
@@ -269,9 +271,17 @@ class Settler:
             bounce_class=verdict.bounce_class,
             jitter=self._rng.random(),
             scale=self._time_scale,
-            retry_after_s=self._classifier.retry_after_s(verdict, attempt.outcome.reply),
+            retry_after_s=self._asked_to_wait_s(attempt, verdict),
             elsewhere=attempt.elsewhere and leaves_elsewhere(attempt.outcome, verdict),
         )
+
+    def _asked_to_wait_s(self, attempt: Attempt, verdict: Verdict) -> int | None:
+        """The longer of what the remote's words ask for and what its provider wants anyway."""
+        said, floor_s = (
+            self._classifier.retry_after_s(verdict, attempt.outcome.reply),
+            self._retry_floor_s(attempt.provider),
+        )
+        return max(said or 0, floor_s) or None
 
     async def _owed(
         self, attempt: Attempt, state: DeliveryState, decision: RetryDecision | None, flow: FlowView | None

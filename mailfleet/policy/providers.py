@@ -15,7 +15,7 @@ MAX_KNOWN = 20_000
 class Limits:
     """How much one source sends to one site at first; what the remote answers tightens it.
 
-    ``tls_required``: never send to it in the clear.
+    ``tls_required``: never send to it in the clear. ``retry_after_s``: the shortest wait after any deferral.
     """
 
     connections: int = 10
@@ -23,6 +23,7 @@ class Limits:
     rates: tuple[Rate, ...] = ()
     tls_required: bool = False
     commands_behind_message: bool = True
+    retry_after_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)

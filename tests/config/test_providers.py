@@ -92,6 +92,7 @@ connections = 8
 [[provider]]
 name = "gmail"
 connections = 3
+retry_after = "20min"
 
 [[provider]]
 name = "ours"
@@ -120,8 +121,8 @@ def own(tmp_path: Path, text: str = OWN) -> Path:
 def test_a_users_file_goes_over_the_shipped_one(tmp_path: Path) -> None:
     table = load_providers(own(tmp_path))
     assert table.limits_for(None) == Limits(8, 100, parse("100/s"))
-    assert table.limits_for("gmail") == Limits(3, 50, parse("100/s"), tls_required=True)
-    assert table.limits_for("gmail", "s1") == Limits(3, 50, parse("20000/d"), tls_required=True)
+    assert table.limits_for("gmail") == Limits(3, 50, parse("100/s"), tls_required=True, retry_after_s=1200)
+    assert table.limits_for("gmail", "s1") == Limits(3, 50, parse("20000/d"), tls_required=True, retry_after_s=1200)
     assert table.limits_for("gmail", "s2").messages_per_connection == 7
     assert table.limits_for("yahoo", "s1") == table.limits_for("yahoo")
     assert table.provider_of(["in.mx.ours.example"]) == "ours"

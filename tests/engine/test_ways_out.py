@@ -279,3 +279,15 @@ async def test_a_warm_source_that_was_idle_begins_half_way(plant: Plant) -> None
     assert (first.state, first.stage, first.cap) == ("warming", 5, 3200)
     assert first.reason == "nothing was sent for 40 days: from here on again"
     assert second.state == "warm"
+
+
+async def test_a_provider_is_left_alone_as_long_as_it_wants(plant: Plant) -> None:
+    host = Host(lambda verb, connection, sent: "451 4.3.0 try later" if verb == "RCPT" else None)
+    async with scripted(host) as server, running(Works(plant, server.port, FREE), schedule=True) as works:
+        works.settler._retry_floor_s = lambda provider: 7200
+        await plant.send(f"one@{LITERAL}")
+        await plant.locate_all()
+        await until(lambda: host.connections)
+        await until(lambda: plant.rows("SELECT 1 FROM delivery WHERE attempts = 1"))
+    ((due_ms,),) = await plant.rows("SELECT due_ms FROM delivery")
+    assert due_ms >= NOW_MS + 7_200_000
