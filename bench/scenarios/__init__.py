@@ -19,6 +19,7 @@ from bench.scenarios import (
     sizing,
     slow_sites,
     urgent,
+    warming,
 )
 
 # durability comes last: it reads what the others found
@@ -33,6 +34,7 @@ SCENARIOS: dict[str, Callable[[Plan], dict[str, Any]]] = {
     "depth": depth.run,
     "fanout": fanout.run,
     "postgres": postgres.run,
+    "warming": warming.run,
     "sizing": sizing.run,
     "durability": durability.run,
 }
