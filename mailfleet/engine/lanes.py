@@ -29,6 +29,7 @@ class Lanes:
         self._lanes: dict[tuple[int, int], Lane] = {}
         self._made: dict[int, tuple[Egress, Way]] = {}
         self.ways = Ways()
+        self._followed: tuple[object, ...] = ()
 
     @property
     def all(self) -> list[Lane]:
@@ -67,6 +68,11 @@ class Lanes:
     def follow(self, ways: Ways) -> list[Claimed]:
         """Keep to what a scan found; returns what lanes have to let go, for others to take."""
         self.ways = ways
+        # Ten thousand lanes are not asked ten times a second when nothing has changed for any of them.
+        now = (ways.egresses, ways.brakes.all, self._sharing.state)
+        if now == self._followed:
+            return []
+        self._followed = now
         left: list[Claimed] = []
         for (egress_id, lane_site), lane in self._lanes.items():
             row = ways.egresses.get(egress_id)

@@ -148,7 +148,7 @@ class Scheduler:
         self._waiting = Waiting(one for one in found if everybodys or self._sharing.ours(one.site_id))
         self._turn += 1
         waiting = self._waiting.sites
-        await self._sharing.look(self.lanes.by_site(), waiting)
+        await self._sharing.look(self.lanes.by_site, waiting)
         if self._turn % LANE_IDLE_TICKS == 0:
             self.lanes.forget_idle(waiting)
             self._planner.forget(waiting)

@@ -41,6 +41,11 @@ class Sharing:
         """Whether this process delivers to a site."""
         return self.owns(site_id) or self._shared.get(site_id, 1) > 1
 
+    @property
+    def state(self) -> tuple[dict[int, int], set[int]]:
+        """What parts depend on: who shares, and what is about to be shared."""
+        return self._shared.copy(), self._shrinking.copy()
+
     def owns(self, site_id: int) -> bool:
         """Whether a site is this process's own."""
         return site_id % self._slots == self._slot
@@ -57,13 +62,14 @@ class Sharing:
         connections, rates = part_of(limits.connections, self._slots, place), part(limits.rates, self._slots, place)
         return replace(limits, connections=connections, rates=rates)
 
-    async def look(self, lanes: dict[int, list[Lane]], waiting: set[int]) -> None:
+    async def look(self, lanes_by_site: Callable[[], dict[int, list[Lane]]], waiting: set[int]) -> None:
         """Once a window: is there a lane that this process cannot keep up with? ``waiting``: sites with more to claim."""
         for site_id in list(self._shrinking):
-            await self._tell(site_id, lanes.get(site_id, []))
+            await self._tell(site_id, lanes_by_site().get(site_id, []))
         now_s, cpu_s = self._clock.monotonic_s(), self._cpu_s()
         if now_s - self._from[0] < WINDOW_S:
             return
+        lanes = lanes_by_site()
         counts = {site_id: sum(lane.settled for lane in some) for site_id, some in lanes.items()}
         gained = {site_id: count - self._settled.get(site_id, 0) for site_id, count in counts.items()}
         settled, wall_s, used_s = sum(gained.values()), now_s - self._from[0], cpu_s - self._from[1]
