@@ -70,4 +70,6 @@ def limits_of(delivery: Delivery, providers: ProviderTable, row: Egress, provide
         known.tls_required,
         delivery.commands_behind_message and known.commands_behind_message,
         parse(own["rate"]) if own.get("rate") else rates,
+        0 if row.kind == "relay" else known.provider_connections,
+        () if row.kind == "relay" else known.provider_rates,
     )

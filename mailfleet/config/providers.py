@@ -34,6 +34,8 @@ class _LimitsEntry(BaseModel):
     rate: Annotated[str, AfterValidator(_rate)] | None = None
     tls: Literal["required", "opportunistic"] | None = None
     commands_behind_message: bool | None = None
+    provider_connections: int | None = Field(None, ge=1)
+    provider_rate: Annotated[str, AfterValidator(_rate)] | None = None
     retry_after: Annotated[int, BeforeValidator(seconds), Field(ge=0, le=86_400)] | None = None
 
     def values(self) -> dict[str, object]:
@@ -45,6 +47,8 @@ class _LimitsEntry(BaseModel):
             "tls_required": None if self.tls is None else self.tls == "required",
             "commands_behind_message": self.commands_behind_message,
             "retry_after_s": self.retry_after,
+            "provider_connections": self.provider_connections,
+            "provider_rates": None if self.provider_rate is None else parse(self.provider_rate),
         }
         return {name: value for name, value in found.items() if value is not None}
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from mailfleet.base.clock import Clock
+from mailfleet.engine.ceiling import Ceiling
 from mailfleet.engine.connect import Connector, Way, site_failure
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
@@ -46,6 +47,8 @@ class LaneLimits:
     tls_required: bool = False
     commands_behind_message: bool = True
     rates: tuple[Rate, ...] = ()
+    provider_connections: int = 0  # to all sites of the provider; 0: no limit
+    provider_rates: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,16 @@ class LaneEdges:
 class Lane:
     """Deliveries for one site by one way out. ``others``: other ways out of their pool could take them now.
 
+    ``ceiling``: what it shares with the lanes of the same way out to the provider's other sites, if there is such a limit.
+
     ``target`` is how many it likes to hold: more when it runs dry, fewer when they lie about, so that a slow site ties up
     little and a fast one never waits for a claim.
     """
 
-    def __init__(self, way: Way, site: Site, limits: LaneLimits, edges: LaneEdges) -> None:
+    def __init__(
+        self, way: Way, site: Site, limits: LaneLimits, edges: LaneEdges, ceiling: Ceiling | None = None
+    ) -> None:
+        self._ceiling = ceiling
         self.way, self.site, self.limits, self.edges = way, site, limits, edges
         self.others = False
         self.permille = 1000  # of its limits, while a brake is on
@@ -158,7 +166,7 @@ class Lane:
             return 0
         ahead = sum(1 for one in self._heap if one.priority <= priority) if self._heap else 0
         most = self.target
-        for rate in self._pace.rates:
+        for rate in (*self._pace.rates, *(self._ceiling.rates if self._ceiling else ())):
             most = min(most, 1 + int(PACED_S * 1000 / rate.gap_ms))
         return max(0, most - ahead)
 
@@ -176,6 +184,16 @@ class Lane:
     def holds(self) -> set[int]:
         """Ids of all deliveries that wait here or are being attempted."""
         return self._out | {item.claimed.id for item in self._heap}
+
+    def wake(self) -> None:
+        """There may be room again under the ceiling, or time has come."""
+        self._work.set()
+        self._staff()
+
+    def make_room(self) -> None:
+        """A lane to another site of the provider waits for a connection: idle lines end."""
+        if self._idle:
+            self._work.set()
 
     def let_go(self) -> list[Claimed]:
         """What waits here and was never tried, for others to take."""
@@ -210,6 +228,11 @@ class Lane:
         """Of what would be taken next."""
         return self._heap[0].priority if self._heap else URGENT
 
+    @property
+    def gives_way(self) -> bool:
+        """A lane to another site of the provider waits for a connection."""
+        return self._ceiling is not None and self._ceiling.wanted(self)
+
     def may_take(self, line: Line) -> bool:
         """Whether there is something for this line now."""
         return self._active <= self.allowed and self._may_take(line) and self._in_pace()
@@ -222,6 +245,8 @@ class Lane:
         self._out.add(item.claimed.id)
         self._idle.discard(line)
         self._pace.take(self._now_ms())
+        if self._ceiling is not None:
+            self._ceiling.took()
         if len(self._heap) * 2 < self.target:
             if not self._heap:
                 self.target = min(MAX_TARGET, self.target * 2)
@@ -239,7 +264,7 @@ class Lane:
         """Until there is something for the line; false when there was not for ``idle_connection_s``, or it is one too many."""
         try:
             async with asyncio.timeout(self.limits.idle_connection_s):
-                while not self._stopping and self._active <= self.allowed:
+                while not self._stopping and self._active <= self.allowed and not self.gives_way:
                     self._work.clear()
                     await self._work.wait()
                     if self.may_take(line):
@@ -275,6 +300,8 @@ class Lane:
         if delivery_id in self._out:
             self._out.discard(delivery_id)
             self._pace.done(self._now_ms())
+            if self._ceiling is not None:
+                self._ceiling.done()
 
     def judged(self, *, good: bool, seconds: float) -> None:
         """An attempt is over that reached the remote. Connections come back in steps, never in one jump."""
@@ -340,15 +367,14 @@ class Lane:
         """Whether the rates let one more leave now; if not, everybody is woken when they do."""
         wait_ms = self._pace.wait_ms(self._now_ms()) if self._pace.rates else 0
         if wait_ms <= 0:
-            return True
+            return self._ceiling is None or self._ceiling.in_pace(self)
         if self._paced is None:
             self._paced = asyncio.get_running_loop().call_later(wait_ms / 1000, self._next_may_go)
         return False
 
     def _next_may_go(self) -> None:
         self._paced = None
-        self._work.set()
-        self._staff()
+        self.wake()
 
     def _staff(self) -> None:
         """Start lines for what waits, as many as are allowed."""
@@ -357,6 +383,8 @@ class Lane:
         allowed = min(self.allowed, self._reach)
         while self._active < allowed and len(self._idle) < len(self._heap) and not self._stopping:
             if not self._may_take(None):
+                return
+            if self._ceiling is not None and not self._ceiling.opens(self):
                 return
             line = Line(self)
             task = asyncio.create_task(line.run(), name=f"lane {self.way.name} {self.site.key[:60]}")
@@ -367,6 +395,8 @@ class Lane:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._lines[task]
+        if self._ceiling is not None:
+            self._ceiling.closed(self)
         if not task.cancelled() and task.exception() is not None:
             log.error("lane worker crashed", way=self.way.name, site=self.site.key, exc_info=task.exception())
             self.edges.hungry.set()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mailfleet.engine.catalog import Catalog
+from mailfleet.engine.ceiling import Ceiling
 from mailfleet.engine.connect import Way
 from mailfleet.engine.lane import Lane, LaneEdges, LaneLimits
 from mailfleet.engine.sharing import Sharing
 from mailfleet.engine.ways import HOLDS, Ways
+from mailfleet.policy.rates import scaled
 from mailfleet.store.egress import Egress
 from mailfleet.store.queue import Claimed
 
@@ -30,6 +33,8 @@ class Lanes:
         self._made: dict[int, tuple[Egress, Way]] = {}
         self.ways = Ways()
         self._followed: tuple[object, ...] = ()
+        self._ceilings: dict[tuple[int, str], Ceiling] = {}
+        self._narrow: tuple[frozenset[str], Mapping[int, Egress], set[str]] = (frozenset(), {}, set())
 
     @property
     def all(self) -> list[Lane]:
@@ -59,7 +64,8 @@ class Lanes:
         site = await self._catalog.site(lane_site)
         if site is None:
             return None
-        lane = Lane(self._way(row), site, self._limits(row, site.provider, lane_site), self._edges)
+        limits = self._limits(row, site.provider, lane_site)
+        lane = Lane(self._way(row), site, limits, self._edges, self._ceiling(row, site.provider, limits))
         permille = self.ways.on_lane(egress_id, site.provider, lane_site).permille
         lane.keep_to(lane.limits, permille)
         self._lanes[egress_id, lane_site] = lane
@@ -73,6 +79,10 @@ class Lanes:
         if now == self._followed:
             return []
         self._followed = now
+        for (egress_id, provider), ceiling in self._ceilings.items():
+            if egress_id in ways.egresses:
+                out = ways.egresses[egress_id]
+                self._keep(ceiling, out, provider, self._limits_for(out, provider))
         left: list[Claimed] = []
         for (egress_id, lane_site), lane in self._lanes.items():
             row = ways.egresses.get(egress_id)
@@ -85,6 +95,24 @@ class Lanes:
             if not permille:
                 left += lane.let_go()
         return left
+
+    def homes(self, providers: Mapping[int, str], ways: Ways) -> dict[int, int]:
+        """Which process has each site (``site_id -> provider``) whose provider allows fewer connections than there are processes."""
+        seen = frozenset(providers.values()) - {""}
+        if self._narrow[:2] != (seen, ways.egresses):
+            narrow = {name for name in seen if any(self._few(row, name) for row in ways.egresses.values())}
+            self._narrow = (seen, ways.egresses, narrow)
+        narrow = self._narrow[2]
+        if not narrow:
+            return {}
+        return {
+            site_id: zlib.crc32(provider.encode()) % self._slots
+            for site_id, provider in providers.items()
+            if provider in narrow
+        }
+
+    def _few(self, row: Egress, provider: str) -> bool:
+        return 0 < self._limits_for(row, provider).provider_connections < self._slots
 
     def forget_idle(self, waiting: set[int]) -> None:
         """Lanes without work, of sites that nothing waits for."""
@@ -112,6 +140,27 @@ class Lanes:
         if row.kind == "relay":
             return whole if self._too_few(row) else self._sharing.split(lane_site, whole)
         return self._sharing.part(lane_site, whole)
+
+    def _ceiling(self, row: Egress, provider: str, limits: LaneLimits) -> Ceiling | None:
+        """What a way out shares over the sites of a provider; None where there is no such limit."""
+        if not provider or not (limits.provider_connections or limits.provider_rates):
+            return None
+        found = self._ceilings.get((row.id, provider))
+        if found is None:
+            clock = self._edges.clock
+            found = self._ceilings[row.id, provider] = Ceiling(lambda: clock.monotonic_s() * 1000)
+            self._keep(found, row, provider, limits)
+        return found
+
+    def _keep(self, ceiling: Ceiling, row: Egress, provider: str, limits: LaneLimits) -> None:
+        """This process's part of it, of which a brake on the provider leaves some."""
+        connections, rates = limits.provider_connections, limits.provider_rates
+        if not 0 < connections < self._slots:
+            connections, rates = self._sharing.portion(zlib.crc32(provider.encode()), connections, rates)
+        permille = max(1, self.ways.on_lane(row.id, provider, 0).permille)
+        ceiling.keep_to(
+            -(-connections * permille // 1000), scaled(rates, permille=permille, scale=self._edges.time_scale)
+        )
 
     def _way(self, row: Egress) -> Way:
         """Made anew when the row has changed."""

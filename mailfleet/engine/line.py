@@ -137,6 +137,8 @@ class Line:
         lane = self.lane
         if not self.flights and not self._in_hand:
             usable = await self._old_connection()
+            if not usable and self._sent and lane.gives_way:
+                return False
             if not lane.may_take(self) and not (usable and await lane.wait_for_work(self)):
                 return False
             if not usable or not self._connection or not self._connection.usable:

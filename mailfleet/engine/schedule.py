@@ -140,7 +140,7 @@ class Scheduler:
         self._providers.update(providers)
         for relay in ways.without_site(seen):
             await self._database.write(partial(sites.put_relay_site, egress_id=relay.id, host=relay.host))
-        self._sharing.learn(shared)
+        self._sharing.learn(shared, self.lanes.homes(self._providers, seen))
         await self._hand_back(self.lanes.follow(seen))
         for lane in self.lanes.all:
             lane.look()

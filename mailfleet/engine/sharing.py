@@ -6,14 +6,14 @@ The owner keeps to its part first, and only when it does are the others told, so
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
 
 from mailfleet.base.clock import Clock
 from mailfleet.engine.lane import Lane, LaneLimits
-from mailfleet.policy.rates import part
+from mailfleet.policy.rates import Rate, part
 from mailfleet.policy.sharing import WINDOW_S, Load, part_of, place_of, wants_help
 from mailfleet.store import sites
 from mailfleet.store.database import Database
@@ -29,26 +29,28 @@ class Sharing:
     ) -> None:
         self._database, self._slot, self._slots, self._clock, self._cpu_s = database, slot, slots, clock, cpu_s
         self._shared: dict[int, int] = {}
+        self._homes: dict[int, int] = {}
         self._from = (clock.monotonic_s(), cpu_s())
         self._settled: dict[int, int] = {}
         self._shrinking: set[int] = set()
 
-    def learn(self, shared: dict[int, int]) -> None:
-        """Which sites are shared, as the database has it."""
-        self._shared = shared
+    def learn(self, shared: dict[int, int], homes: dict[int, int]) -> None:
+        """Which sites are shared, as the database has it, and which must stay together: ``homes`` has the slot of each."""
+        self._shared = {site_id: parts for site_id, parts in shared.items() if site_id not in homes}
+        self._homes = homes
 
     def ours(self, site_id: int) -> bool:
         """Whether this process delivers to a site."""
         return self.owns(site_id) or self._shared.get(site_id, 1) > 1
 
     @property
-    def state(self) -> tuple[dict[int, int], set[int]]:
-        """What parts depend on: who shares, and what is about to be shared."""
-        return self._shared.copy(), self._shrinking.copy()
+    def state(self) -> tuple[dict[int, int], dict[int, int], set[int]]:
+        """What parts depend on: who shares, what stays together, and what is about to be shared."""
+        return self._shared.copy(), self._homes.copy(), self._shrinking.copy()
 
     def owns(self, site_id: int) -> bool:
         """Whether a site is this process's own."""
-        return site_id % self._slots == self._slot
+        return self._homes.get(site_id, site_id % self._slots) == self._slot
 
     def part(self, site_id: int, limits: LaneLimits) -> LaneLimits:
         """The limits that this process keeps to."""
@@ -58,9 +60,13 @@ class Sharing:
 
     def split(self, site_id: int, limits: LaneLimits) -> LaneLimits:
         """This process's part of what all of them share."""
-        place = place_of(self._slot, site_id, self._slots)
-        connections, rates = part_of(limits.connections, self._slots, place), part(limits.rates, self._slots, place)
+        connections, rates = self.portion(site_id, limits.connections, limits.rates)
         return replace(limits, connections=connections, rates=rates)
+
+    def portion(self, key: int, connections: int, rates: Sequence[Rate]) -> tuple[int, tuple[Rate, ...]]:
+        """This process's part of limits that all keep together; ``key`` decides who has what cannot be divided."""
+        place = place_of(self._slot, key, self._slots)
+        return part_of(connections, self._slots, place), part(rates, self._slots, place)
 
     async def look(self, lanes_by_site: Callable[[], dict[int, list[Lane]]], waiting: set[int]) -> None:
         """Once a window: is there a lane that this process cannot keep up with? ``waiting``: sites with more to claim."""
@@ -75,7 +81,12 @@ class Sharing:
         settled, wall_s, used_s = sum(gained.values()), now_s - self._from[0], cpu_s - self._from[1]
         self._from, self._settled = (now_s, cpu_s), counts
         for site_id, some in lanes.items():
-            if not self.owns(site_id) or site_id in self._shared or site_id in self._shrinking:
+            if (
+                not self.owns(site_id)
+                or site_id in self._homes
+                or site_id in self._shared
+                or site_id in self._shrinking
+            ):
                 continue
             load = Load(used_s, wall_s, settled, gained[site_id])
             connections = min(lane.limits.connections for lane in some)

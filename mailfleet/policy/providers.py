@@ -15,6 +15,7 @@ MAX_KNOWN = 20_000
 class Limits:
     """How much one source sends to one site at first; what the remote answers tightens it.
 
+    ``provider_connections`` (0: no limit) and ``provider_rates``: of one source to all sites of the provider together.
     ``tls_required``: never send to it in the clear. ``retry_after_s``: the shortest wait after any deferral.
     """
 
@@ -24,6 +25,8 @@ class Limits:
     tls_required: bool = False
     commands_behind_message: bool = True
     retry_after_s: int = 0
+    provider_connections: int = 0
+    provider_rates: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

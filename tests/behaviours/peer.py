@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import re
 import ssl
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +24,7 @@ class Received:
     rcpt: str
     data: bytes
     tls: bool
+    at_s: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -51,6 +54,8 @@ class Peer:
     wrong: list[str] = field(default_factory=list)
     open_now: int = 0
     most_open: int = 0
+    open_by_client: Counter[str] = field(default_factory=Counter)
+    most_by_client: Counter[str] = field(default_factory=Counter)
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Peer]:
@@ -63,11 +68,15 @@ class Peer:
             tasks.add(task)
             self.open_now += 1
             self.most_open = max(self.most_open, self.open_now)
+            client = writer.get_extra_info("peername")[0]
+            self.open_by_client[client] += 1
+            self.most_by_client |= self.open_by_client
             try:
                 with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
                     await _Dialogue(self, reader, writer).run()
             finally:
                 self.open_now -= 1
+                self.open_by_client[client] -= 1
             writer.close()
 
         context = _context() if self.tls else None
