@@ -11,7 +11,7 @@ from mailfleet.app import compose
 from mailfleet.config.settings import Delivery
 from mailfleet.engine.connect import Way
 from mailfleet.engine.fleet import relay_label
-from mailfleet.engine.lane import LaneLimits
+from mailfleet.engine.limits import LaneLimits
 from mailfleet.net.smtp_peer import ClientOptions, Timeouts, TlsWish
 from mailfleet.net.tls_client import verified_context
 from mailfleet.policy.providers import ProviderTable

@@ -16,6 +16,7 @@ from mailfleet.engine.ceiling import Ceiling
 from mailfleet.engine.connect import Connector, Way, site_failure
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
+from mailfleet.engine.limits import LaneLimits
 from mailfleet.engine.line import Item, Line
 from mailfleet.engine.render import Renderer
 from mailfleet.engine.settle import Attempt, Settler
@@ -35,20 +36,6 @@ SLOW_S = 0.5  # where an attempt takes longer, one connection is kept free for u
 _PACE_WEIGHT = 0.1
 PACED_S = 2.0  # a lane with a rate holds no more than it sends in this time
 SAMPLES = 10
-
-
-@dataclass(frozen=True, slots=True)
-class LaneLimits:
-    """What the lane keeps to."""
-
-    connections: int
-    messages_per_connection: int
-    idle_connection_s: float
-    tls_required: bool = False
-    commands_behind_message: bool = True
-    rates: tuple[Rate, ...] = ()
-    provider_connections: int = 0  # to all sites of the provider; 0: no limit
-    provider_rates: tuple[Rate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

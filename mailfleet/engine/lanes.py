@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.ceiling import Ceiling
 from mailfleet.engine.connect import Way
-from mailfleet.engine.lane import Lane, LaneEdges, LaneLimits
+from mailfleet.engine.lane import Lane, LaneEdges
+from mailfleet.engine.limits import LaneLimits
 from mailfleet.engine.sharing import Sharing
 from mailfleet.engine.ways import HOLDS, Ways
 from mailfleet.policy.rates import scaled

@@ -12,7 +12,8 @@ from dataclasses import replace
 import structlog
 
 from mailfleet.base.clock import Clock
-from mailfleet.engine.lane import Lane, LaneLimits
+from mailfleet.engine.lane import Lane
+from mailfleet.engine.limits import LaneLimits
 from mailfleet.policy.rates import Rate, part
 from mailfleet.policy.sharing import WINDOW_S, Load, part_of, place_of, wants_help
 from mailfleet.store import sites

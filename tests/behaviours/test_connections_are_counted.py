@@ -38,7 +38,8 @@ def live_with(network: Network, tmp_path: Path) -> Iterator[Callable[[str], Live
             file = tmp_path / "own-providers.toml"
             file.write_text(providers, "utf-8")
             delivery = {"workers": 2, "idle_connection_s": 2, "providers_file": str(file)}
-            live = closing.enter_context(Live(tmp_path / "live", network, {"delivery": delivery}))
+            live = Live(tmp_path / "live", network, {"delivery": delivery})
+            closing.enter_context(live)
             live.add_domain("shop.test")
             return live
 

@@ -11,7 +11,7 @@ import pytest
 from mailfleet.base.errors import CommitUnknownError
 from mailfleet.engine import locate, schedule, take
 from mailfleet.engine import orders as orders_module
-from mailfleet.engine.lane import LaneLimits
+from mailfleet.engine.limits import LaneLimits
 from mailfleet.store import sites, tenants
 from mailfleet.store.database import Tx
 from tests.engine.plant import LITERAL, OWNER, Plant, Works, running, until
