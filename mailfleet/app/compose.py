@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mailfleet.app import metering
 from mailfleet.app.folder import DataFolder
+from mailfleet.app.limits import limits_of
 from mailfleet.base.clock import Clock, SystemClock
 from mailfleet.base.gauges import Gauges
 from mailfleet.base.ids import IdGenerator
@@ -27,6 +28,7 @@ from mailfleet.engine.campaigns import Campaigns
 from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
+from mailfleet.engine.forecasts import Forecaster
 from mailfleet.engine.manage import Manager, Publish
 from mailfleet.engine.observe import Observer
 from mailfleet.engine.reputation import Reputation
@@ -164,10 +166,12 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
     for entrance, taken in (*acceptor.taken.items(), ("campaign", campaigns.taken)):
         base.gauges.watch("accepted_recipients_total", partial(getattr, taken, "n"), entrance=entrance)
     fleet = Fleet(base.database, base.box, base.clock)
+    plans, providers = load_plans(), providers_of(base)
+    limits_for = partial(limits_of, base.settings.delivery, providers)
     steer = Steering(
         base.database,
-        load_plans(),
-        frozenset(providers_of(base).providers),
+        plans,
+        frozenset(providers.providers),
         clock=base.clock,
         ids=base.ids,
         time_scale=scale,
@@ -179,6 +183,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         manage=manage,
         fleet=fleet,
         steer=steer,
+        forecasts=Forecaster(reads, plans, limits_for, base.clock, scale),
         limits=_limits(base),
         reputation=reputation(base),
         blocklists=blocklists(base),

@@ -10,7 +10,8 @@ from functools import lru_cache, partial
 import structlog
 
 from mailfleet.app import compose
-from mailfleet.app.egress import limits_of, way_of
+from mailfleet.app.egress import way_of
+from mailfleet.app.limits import limits_of
 from mailfleet.app.patience import patiently, unless_stopped
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError

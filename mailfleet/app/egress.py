@@ -1,21 +1,15 @@
-"""Ways out put together for the delivery role: what connections of each are made from, and what each keeps to."""
+"""Ways out put together for the delivery role: what connections of each are made from."""
 
 from __future__ import annotations
 
 import ipaddress
 from dataclasses import replace
 
-import orjson
-
 from mailfleet.app import compose
-from mailfleet.config.settings import Delivery
 from mailfleet.engine.connect import Way
 from mailfleet.engine.fleet import relay_label
-from mailfleet.engine.limits import LaneLimits
 from mailfleet.net.smtp_peer import ClientOptions, Timeouts, TlsWish
 from mailfleet.net.tls_client import verified_context
-from mailfleet.policy.providers import ProviderTable
-from mailfleet.policy.rates import parse
 from mailfleet.smtp.client_states import Login
 from mailfleet.store.egress import Egress
 
@@ -53,23 +47,3 @@ def _relay_options(base: compose.Base, row: Egress, options: ClientOptions) -> C
     wishes: dict[str, TlsWish] = {"none": "none", "opportunistic": "opportunistic"}
     context = verified_context() if row.tls == "verified" else options.tls_context
     return replace(options, tls=wishes.get(row.tls, "required"), login=login, tls_context=context)
-
-
-def limits_of(delivery: Delivery, providers: ProviderTable, row: Egress, provider: str) -> LaneLimits:
-    """What is kept to towards a site: the provider's limits under the settings' bounds; the way out's own go before both."""
-    own = orjson.loads(row.limits) if row.limits else {}
-    known = providers.limits_for(provider or None, row.name)
-    connections, messages = known.connections, known.messages_per_connection
-    rates = known.rates
-    if row.kind == "relay":
-        connections, messages, rates = delivery.connections_per_site, delivery.messages_per_connection, ()
-    return LaneLimits(
-        min(delivery.connections_per_site, int(own.get("connections", connections))),
-        min(delivery.messages_per_connection, int(own.get("messages_per_connection", messages))),
-        delivery.idle_connection_s,
-        known.tls_required,
-        delivery.commands_behind_message and known.commands_behind_message,
-        parse(own["rate"]) if own.get("rate") else rates,
-        0 if row.kind == "relay" else known.provider_connections,
-        () if row.kind == "relay" else known.provider_rates,
-    )

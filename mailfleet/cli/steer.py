@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mailfleet.base.errors import InputError
 from mailfleet.cli import show
 from mailfleet.cli.client import Api, path_of
 from mailfleet.cli.frame import DataOption, JsonOption, group
@@ -188,14 +189,23 @@ _add("end", "warm", "Take the caps away: the source is known.")
 
 @warmup_app.command("forecast")
 def forecast(
-    messages: Annotated[int, typer.Argument(metavar="MESSAGES", min=1, help="How many more.")],
-    stream: Annotated[str, typer.Option("--stream", metavar="NAME")] = "bulk",
+    what: Annotated[str, typer.Argument(metavar="MESSAGES|CAMPAIGN", help="How many more, or a campaign (cmp_...).")],
+    stream: Annotated[str, typer.Option("--stream", metavar="NAME", help="Of so many messages.")] = "bulk",
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """When so many messages would be out, and by which sources."""
+    """When a campaign, or so many messages, would be out, and by which sources."""
+    campaign = what.startswith("cmp_")
+    number = what.replace(",", "").replace("_", "")
+    if not campaign and not (number.isascii() and number.isdecimal() and int(number)):
+        raise InputError(
+            f"{what!r} is neither a number of messages nor a campaign", where="MESSAGES", mend="200000, or cmp_..."
+        )
     with Api.open(data) as api:
-        view = api.get("/v1/forecast", messages=messages, stream=stream)
+        if campaign:
+            view = api.get(f"/v1/campaigns/{what}/forecast")
+        else:
+            view = api.get("/v1/forecast", messages=int(number), stream=stream)
     if as_json:
         show.json_line(view)
         return
@@ -203,8 +213,9 @@ def forecast(
     show.say(console, f"{view['sentence']}.\n")
     if view["by_source"]:
         rows = [(one["source"], show.number(one["messages"]), one["why"]) for one in view["by_source"]]
-        show.table(console, ("source", "messages", "remark"), rows)
-        show.say(console, "\nIf every day goes well and recipients are spread over providers as the latest were.")
+        show.table(console, ("source", "messages", "busy"), rows)
+        mix = "" if campaign else " and recipients are spread over providers as the latest were"
+        show.say(console, f"\nIf every day goes well{mix}.")
 
 
 def _scope(view: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from mailfleet.base.errors import Problem
 from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
+from mailfleet.engine.forecasts import Forecaster
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.steer import Steering
@@ -216,6 +217,7 @@ class Services:
     manage: ManageService
     fleet: Fleet
     steer: Steering
+    forecasts: Forecaster
     limits: LimitsExplainer
     reputation: Reputation
     blocklists: Blocklists

@@ -11,15 +11,12 @@ from mailfleet.engine import braking
 from mailfleet.engine.fleet_views import (
     BrakePage,
     BrakeView,
-    ForecastView,
-    ShareView,
     WarmupDayView,
     WarmupView,
 )
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.warming import room_of
 from mailfleet.policy.brakes import Brake, Decision
-from mailfleet.policy.forecast import Carrier, forecast
 from mailfleet.policy.warmup import DAY_MS, Plan, day_number, day_share
 from mailfleet.store import brakes, egress, sites, streams, tenants, warmups
 from mailfleet.store.database import Database, Tx
@@ -240,69 +237,6 @@ class Steering:
             for one in rows
             if one.move
         ]
-
-    async def forecast(self, actor: Actor, messages: int, stream: str) -> ForecastView:
-        """When so many more messages of a stream would be out; spread over providers as what is known so far is."""
-        now_ms = self._clock.now_ms()
-        return await self._database.read(lambda tx: self._forecast(tx, actor, messages, stream, now_ms))
-
-    def _forecast(self, tx: Tx, actor: Actor, messages: int, stream: str, now_ms: int) -> ForecastView:
-        row = next((one for one in streams.of_tenant(tx, actor.tenant_id) if one.name == stream), None)
-        if row is None:
-            raise NotFoundError(f"there is no stream {stream!r}", where="stream", mend="see: mailfleet stream list")
-        mix = sites.mix(tx) or {"": 1}
-        total = sum(mix.values())
-        wanted = {name: messages * count // total for name, count in mix.items()}
-        largest = max(mix, key=lambda name: mix[name])
-        wanted[largest] += messages - sum(wanted.values())
-        pool_id = row.pool_id or row.tenant_pool_id or egress.DEFAULT_POOL
-        found = forecast(wanted, self._carriers(tx, pool_id, set(wanted), now_ms), spill=row.spill == "overflow")
-        finishes, sentence = (
-            "",
-            f"{messages} messages of {stream} do not leave within a year: nothing that may carry them has room",
-        )
-        if found.days is not None:
-            day_ms = DAY_MS / self._time_scale
-            start_ms = day_number(now_ms, self._time_scale) * day_ms
-            at_ms = now_ms if found.days <= 1 else round(start_ms + (found.days - 1) * day_ms)
-            finishes = rfc3339(at_ms)
-            sentence = f"{messages} messages of {stream} would be out by {finishes}, day {found.days}"
-        why = {name: f"last with {provider or OTHER}" for name, provider in found.last}
-        by_source = [
-            ShareView(source=name, messages=count, why=why.get(name, ""))
-            for name, count in found.by_carrier.most_common()
-        ]
-        return ForecastView(
-            messages=messages,
-            days=found.days,
-            finishes=finishes,
-            by_source=by_source,
-            by_day=found.by_day,
-            sentence=sentence,
-        )
-
-    def _carriers(self, tx: Tx, pool_id: int, providers: set[str], now_ms: int) -> dict[str, list[Carrier]]:
-        rows = {one.id: one for one in egress.all_egresses(tx)}
-        overflow = {one.id: one.overflow_pool_id for one in egress.pools(tx)}.get(pool_id, 0)
-        day, share = day_number(now_ms, self._time_scale), day_share(now_ms, self._time_scale)
-        counted = {(one.egress_id, one.provider): one for one in warmups.today(tx, day)}
-        warming = {one.key: one for one in warmups.every(tx) if one.state != "warm"}
-        made: dict[str, list[Carrier]] = {}
-        for provider in providers:
-            for member in egress.members(tx):
-                row = rows[member.egress_id]
-                if member.pool_id not in (pool_id, overflow) or row.state != "active":
-                    continue
-                pair = warming.get((row.id, provider))
-                carrier = Carrier(row.name, member.weight, overflow=member.pool_id != pool_id)
-                if pair is not None:
-                    today = counted.get(pair.key)
-                    left = room_of(pair, today, max(share, 0.999), now_ms) if pair.state == "warming" else 0
-                    carrier = Carrier(
-                        row.name, member.weight, self._plans.get(pair.plan), pair.stage, left, member.pool_id != pool_id
-                    )
-                made.setdefault(provider, []).append(carrier)
-        return made
 
     def _provider(self, name: str) -> str:
         if name == OTHER:

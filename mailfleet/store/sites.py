@@ -158,14 +158,24 @@ def providers_of(tx: Tx, site_ids: Iterable[int]) -> dict[int, str]:
     return {int(site_id): str(provider) for site_id, provider in rows}
 
 
-def mix(tx: Tx, newest: int = 20_000) -> dict[str, int]:
-    """How many of the newest deliveries went to each provider; empty for sites of no known one."""
+def mix(tx: Tx, newest: int = 20_000) -> dict[str, tuple[int, int]]:
+    """How many of the newest deliveries went to each provider, and to how many sites; empty for sites of no known one."""
     rows = tx.rows(
-        "SELECT t.provider, count(*) FROM (SELECT site_id FROM delivery ORDER BY id DESC LIMIT ?) d"
+        "SELECT t.provider, count(*), count(DISTINCT t.id) FROM (SELECT site_id FROM delivery ORDER BY id DESC LIMIT ?) d"
         " JOIN site t ON t.id = d.site_id WHERE t.kind IN ('mx', 'implicit') GROUP BY t.provider",
         (newest,),
     )
-    return {str(provider): int(count) for provider, count in rows}
+    return {str(provider): (int(count), int(number)) for provider, count, number in rows}
+
+
+def mix_of_flow(tx: Tx, flow_id: int) -> dict[str, tuple[int, int]]:
+    """The same of what is queued of a flow; what is not located yet is with the sites of no known provider. It walks the queue."""
+    rows = tx.rows(
+        "SELECT coalesce(t.provider, ''), count(*), count(DISTINCT d.site_id) FROM delivery d"
+        " LEFT JOIN site t ON t.id = d.site_id WHERE d.flow_id = ? AND d.state = 1 GROUP BY coalesce(t.provider, '')",
+        (flow_id,),
+    )
+    return {str(provider): (int(count), int(number)) for provider, count, number in rows}
 
 
 def site_of_domain(tx: Tx, name: str) -> int:

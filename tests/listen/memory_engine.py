@@ -19,9 +19,12 @@ from mailfleet.config.warmup import load_plans
 from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
+from mailfleet.engine.forecasts import Forecaster
+from mailfleet.engine.limits import LaneLimits
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.services import MAX_CHUNK_ROWS, Services
+from mailfleet.engine.shared import LongReads
 from mailfleet.engine.steer import Steering
 from mailfleet.engine.views import (
     CampaignAccepted,
@@ -148,6 +151,9 @@ class MemoryEngine:
         clock, ids = SystemClock(), IdGenerator(9)
         self.fleet = Fleet(self.database, SecretBox(bytes(32)), clock)
         self.steer = Steering(self.database, load_plans(), frozenset({"gmail"}), clock=clock, ids=ids, time_scale=1)
+        self.forecasts = Forecaster(
+            LongReads(self.database), load_plans(), lambda row, provider: LaneLimits(3, 100, 5), clock, 1
+        )
         locate = Resolver(["127.0.0.1:9"], 0.1, clock).mail_hosts
         self.limits = LimitsExplainer(self.database, locate, load_providers(), [("connections", 9, "x")], clock, 1)
         querier = DnsQuerier(["127.0.0.1:9"], 0.1, clock)
@@ -185,6 +191,7 @@ class MemoryEngine:
             manage=manage,
             fleet=self.fleet,
             steer=self.steer,
+            forecasts=self.forecasts,
             limits=self.limits,
             reputation=Reputation(self.database, SystemClock(), IdGenerator(8), 1),
             blocklists=self.blocklists,

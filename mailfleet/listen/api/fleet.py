@@ -320,7 +320,13 @@ async def forecast(
     actor: Reader, engine: Engine, messages: Annotated[int, Query(ge=1, le=1_000_000_000)], stream: str = "bulk"
 ) -> ForecastView:
     """If every day goes well, and the recipients are spread over providers as the latest were."""
-    return await engine.steer.forecast(actor, messages, stream)
+    return await engine.forecasts.of_messages(actor, messages, stream)
+
+
+@router.get("/campaigns/{campaign}/forecast", tags=["Brakes and warm-up"], summary="When would a campaign be out?")
+async def campaign_forecast(campaign: str, actor: Reader, engine: Engine) -> ForecastView:
+    """What is left of it, by where its own recipients are, if every day goes well."""
+    return await engine.forecasts.of_campaign(actor, campaign)
 
 
 class TenantBody(_Body):
