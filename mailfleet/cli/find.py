@@ -13,6 +13,7 @@ from mailfleet.cli import show
 from mailfleet.cli.client import Api
 from mailfleet.cli.frame import CliError, DataOption, JsonOption, UnreachableError
 from mailfleet.cli.story import headline, print_story
+from mailfleet.engine.views import site_name
 
 PATIENCE_S = 900.0
 
@@ -91,7 +92,7 @@ def _queue_row(site: Mapping[str, Any]) -> tuple[str, ...]:
     due = site["next_due_in_s"]
     return (
         site["provider"] or "others",
-        show.site(site["site"]),
+        site_name(site["site"]),
         show.number(site["queued"]),
         show.number(site["deferred"]),
         show.number(site["leased"]),

@@ -178,9 +178,3 @@ def size(count: float) -> str:
 def moment(at: object) -> str:
     """An RFC 3339 instant as ``2026-01-31 09:00:00`` (UTC, as the headings say); empty for none."""
     return str(at or "")[:19].replace("T", " ")
-
-
-def site(key: str | None) -> str:
-    """A site's key, which lists its MX hosts by preference, as its first host and how many more: ``mx1.example +2``."""
-    hosts = [host.partition(":")[2] or host for host in (key or "").split(",")]
-    return f"{hosts[0]} +{len(hosts) - 1}" if len(hosts) > 1 else hosts[0]

@@ -11,6 +11,7 @@ from mailfleet.cli import show
 from mailfleet.cli.client import Api, path_of
 from mailfleet.cli.frame import DataOption, JsonOption, group
 from mailfleet.cli.manage import print_list
+from mailfleet.engine.views import site_name
 
 brake_app = group("brake", "Brakes: what holds mail back, why, and until when.")
 warmup_app = group("warmup", "Warm-up: how much each source may send to each provider while it gets known.")
@@ -220,7 +221,7 @@ def forecast(
 
 def _scope(view: dict[str, Any]) -> str:
     """Which mail it is about, in words."""
-    where = [view["source"] or "any source", view["provider"] or (show.site(view["site"]) if view["site"] else "")]
+    where = [view["source"] or "any source", view["provider"] or (site_name(view["site"]) if view["site"] else "")]
     whose = view["stream"] or view["campaign"]
     return " to ".join(word for word in where if word) + (f", {whose}" if whose else "")
 

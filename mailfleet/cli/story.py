@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mailfleet.cli import show
+from mailfleet.engine.views import site_name
 
 _KIND_WORDS = {
     "lease_released": "handed back untried",
@@ -53,7 +54,7 @@ def _facts(delivery: Mapping[str, Any]) -> list[tuple[str, Any]]:
         ("Message-ID", delivery["message_id"]),
         ("campaign", delivery["campaign"]),
         ("stream", delivery["stream"]),
-        ("provider", " at ".join(part for part in (delivery["provider"], show.site(delivery["site"])) if part)),
+        ("provider", " at ".join(part for part in (delivery["provider"], site_name(delivery["site"])) if part)),
         ("tries", delivery["attempts"]),
         ("verdict", delivery["bounce_class"] if delivery["bounce_class"] != "none" else None),
         ("next try", _utc(delivery["due_at"]) if waiting else None),

@@ -23,6 +23,7 @@ from mailfleet.store.egress import Egress
 from mailfleet.store.streams import StreamRow
 
 OTHER = "other"  # how people call the sites of no known provider
+FELT = 0.01  # of a day: a limit that costs less than that is not the reason for anything
 
 
 class Forecaster:
@@ -166,7 +167,11 @@ def _why(found: Forecast, name: str) -> str:
     """What a way out is busy with last."""
     last = found.last[name]
     until, then = ("today", "more today") if last.day == 0 else (f"day {last.day + 1}", "that day")
-    cap = "" if last.cap is None else f": {last.cap:,} {then} ({last.carrier.limit})"
+    cap = (
+        ""
+        if last.cap is None or (last.day == 0 and last.share < FELT)
+        else f": {last.cap:,} {then} ({last.carrier.limit})"
+    )
     return f"until {until} with {last.provider or OTHER}{cap}"
 
 
@@ -182,7 +187,7 @@ def _sentence(what: str, found: Forecast, finishes_ms: int | None, own: str) -> 
     sentence = f"{what} would be out by {at:%A %d %B %Y, %H:%M} UTC, day {found.days}: {parts}"
     if own and (slowest is None or slowest.share < found.share):
         return f"{sentence}; their own rate ({own}) is what holds them"
-    if slowest is not None and slowest.cap is not None:
+    if slowest is not None and slowest.cap is not None and (slowest.day or slowest.share >= FELT):
         name, when = slowest.carrier.name, "more today" if slowest.day == 0 else "that day"
         last = f"{slowest.provider or OTHER} is last, because {name} may send it {slowest.cap:,} {when}"
         sentence += f"; {last} ({slowest.carrier.limit})"

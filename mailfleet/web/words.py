@@ -51,6 +51,11 @@ def moment(rfc3339: str | None) -> str:
     return "" if rfc3339 is None else rfc3339[:19].replace("T", " ")
 
 
+def minute(rfc3339: str | None) -> str:
+    """``2026-01-31T09:00:00.000Z`` -> ``01-31 09:00``."""
+    return "" if rfc3339 is None else rfc3339[5:16].replace("T", " ")
+
+
 def rate(campaign: CampaignView) -> str:
     """Outcomes a second since the start, in words; empty before the first."""
     ended = campaign.delivered + campaign.bounced + campaign.expired

@@ -149,6 +149,7 @@ class MemoryEngine:
     def __init__(self, folder: Path) -> None:
         self.database = open_database(folder / "mailfleet.db")
         clock, ids = SystemClock(), IdGenerator(9)
+        self.ids = ids
         self.fleet = Fleet(self.database, SecretBox(bytes(32)), clock)
         self.steer = Steering(self.database, load_plans(), frozenset({"gmail"}), clock=clock, ids=ids, time_scale=1)
         self.forecasts = Forecaster(
