@@ -84,7 +84,7 @@ def serve(
 
 app.command("send")(send.send)
 app.add_typer(campaign.app)
-app.command("rehearse")(rehearse.rehearse)
+app.command("rehearse", cls=rehearse.ByDay)(rehearse.rehearse)
 app.command("trace")(find.trace)
 app.command("queue")(find.queue)
 app.command("events")(find.events)

@@ -5,17 +5,31 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mailfleet.cli import show
 from mailfleet.cli.frame import CliError, JsonOption
 from mailfleet.rehearse.play import Played
 
+SOURCES = 4
 Models = Annotated[
     str, typer.Option("--model", metavar="MODEL", help="lenient, typical, strict, hostile, or a .toml or .py file.")
 ]
+
+
+class ByDay(TyperCommand):
+    """``--by-day`` may stand alone: by the last day that is played."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As always, with the day put in where it is left out."""
+        if "--by-day" in args:
+            place = args.index("--by-day") + 1
+            if place == len(args) or args[place].startswith("-"):
+                args = [*args[:place], "0", *args[place:]]
+        return super().parse_args(ctx, args)
 
 
 def rehearse(
@@ -31,16 +45,23 @@ def rehearse(
     target: Annotated[int, typer.Option("--target", metavar="N", min=1, help="Messages wanted a day.")] = 100_000,
     by_day: Annotated[
         int | None,
-        typer.Option("--by-day", metavar="DAY", min=1, help="Find how many sources it takes to be there by then."),
+        typer.Option(
+            "--by-day",
+            metavar="[DAY]",
+            min=0,
+            help="Be there by then, or by the last day played: without --sources it finds how many sources that takes.",
+        ),
     ] = None,
-    sources: Annotated[int, typer.Option("--sources", metavar="N", min=1, max=200, help="Source addresses.")] = 4,
+    sources: Annotated[
+        int | None, typer.Option("--sources", metavar="N", min=1, max=200, help="Source addresses; left out: 4.")
+    ] = None,
     days: Annotated[int, typer.Option("--days", metavar="N", min=1, max=400, help="Days to play.")] = 45,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of chance: the same seed plays the same.")] = 1,
     seeds: Annotated[
         int, typer.Option("--seeds", metavar="N", min=1, max=1000, help="Of --compare: plays of each plan.")
     ] = 5,
     compare: Annotated[bool, typer.Option("--compare", help="Play all plans and set them side by side.")] = False,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw the days.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the days, as .svg or .png.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Play a warm-up against a model of providers: how much leaves each day, what is deferred, when the target is reached.
@@ -59,15 +80,21 @@ def rehearse(
 
     if compare:
         _compare(
-            {name: [once(name, sources, seed + n) for n in range(seeds)] for name in rehearsal.plans()}, model, as_json
+            {name: [once(name, sources or SOURCES, seed + n) for n in range(seeds)] for name in rehearsal.plans()},
+            model,
+            as_json,
         )
         return
-    if by_day is not None:
+    by_day = days if by_day == 0 else by_day
+    if by_day is not None and sources is None:
         sources = _enough(once, plan, by_day, seed)
+    sources = sources or SOURCES
     played = once(plan, sources, seed)
     if plot is not None:
         _draw(played, plot, f"{plan}, {sources} sources, {model} providers")
     _tell(played, plan, model, sources, as_json)
+    if by_day is not None and not as_json and (played.days_to_target or days + 1) > by_day:
+        show.say(show.stdout(), f"\nThat is too late for day {by_day}: take more sources, or leave --sources out.")
 
 
 Once = Callable[[str, int, int], Played]
@@ -83,11 +110,14 @@ def _enough(once: Once, plan: str, by_day: int, seed: int) -> int:
 
 
 def _draw(played: Played, path: Path, title: str) -> None:
-    from mailfleet.rehearse.chart import svg
+    from mailfleet.rehearse.chart import png, svg
 
-    if path.suffix != ".svg":
-        raise CliError(f"{path} cannot be drawn", where="--plot", mend="give a name that ends in .svg")
-    path.write_text(svg(played, title), "utf-8")
+    if path.suffix == ".svg":
+        path.write_text(svg(played, title), "utf-8")
+    elif path.suffix == ".png":
+        path.write_bytes(png(played, title))
+    else:
+        raise CliError(f"{path} cannot be drawn", where="--plot", mend="give a name that ends in .svg or .png")
 
 
 def _tell(played: Played, plan: str, model: str, sources: int, as_json: bool) -> None:

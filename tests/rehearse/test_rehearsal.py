@@ -7,6 +7,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from mailfleet.base.errors import ConfigError
@@ -120,6 +121,28 @@ def test_the_command_says_it_in_json_and_draws_it(tmp_path: Path) -> None:
     assert {"days_to_target", "deferred_share", "blocked_source_days", "delivered_by_day"} <= set(answer)
     assert len(answer["delivered_by_day"]) == 10
     assert "<title>adaptive, 2 sources, typical providers: target reached on day" in picture.read_text()
+
+
+def test_it_draws_a_png_and_nothing_else(tmp_path: Path) -> None:
+    words = ["rehearse", "--days", "10", "--target", "20000", "--sources", "2", "--plot"]
+    ran = CliRunner().invoke(app, [*words, str(tmp_path / "play.png")])
+    assert ran.exit_code == 0, ran.output
+    with Image.open(tmp_path / "play.png") as picture:
+        assert picture.size == (1720, 720)
+        colours = {colour for _, colour in picture.getcolors(maxcolors=100_000)}  # type: ignore[union-attr]  # few enough
+    assert {(47, 125, 91), (255, 255, 255)} <= colours
+    ran = CliRunner().invoke(app, [*words, str(tmp_path / "play.gif")])
+    assert ran.exit_code == 1
+    assert "ends in .svg or .png" in ran.output
+
+
+def test_by_the_last_day_where_none_is_given() -> None:
+    words = ["rehearse", "--target", "100000", "--days", "8", "--by-day", "--plan", "standard"]
+    answer = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
+    assert answer["days_to_target"] <= 8
+    assert answer["sources"] > 1
+    ran = CliRunner().invoke(app, [*words, "--sources", "1"])
+    assert "too late for day 8" in ran.output
 
 
 def test_how_many_sources_it_takes() -> None:
