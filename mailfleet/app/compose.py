@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from mailfleet.app import metering
+from mailfleet.app.egress import way_of
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.limits import limits_of
 from mailfleet.base.clock import Clock, SystemClock
@@ -26,11 +27,14 @@ from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.campaigns import Campaigns
 from mailfleet.engine.catalog import Catalog
+from mailfleet.engine.connect import Connector
+from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.forecasts import Forecaster
 from mailfleet.engine.manage import Manager, Publish
 from mailfleet.engine.observe import Observer
+from mailfleet.engine.relay_check import RelayChecker
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.services import Services
 from mailfleet.engine.shared import LongReads
@@ -182,6 +186,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         observe=observer,
         manage=manage,
         fleet=fleet,
+        relays=_relays(base),
         steer=steer,
         forecasts=Forecaster(reads, plans, limits_for, base.clock, scale),
         limits=_limits(base),
@@ -211,6 +216,14 @@ def blocklists(base: Base) -> Blocklists:
         rng=rng(0),
         time_scale=base.time_scale,
     )
+
+
+def _relays(base: Base) -> RelayChecker:
+    delivery, clock = base.settings.delivery, base.clock
+    connector = Connector(
+        resolver(base.settings, clock), ipv6=delivery.ipv6, rng=rng(0), descriptors=Descriptors(clock)
+    )
+    return RelayChecker(base.database, connector, partial(way_of, base))
 
 
 def _limits(base: Base) -> LimitsExplainer:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from mailfleet.app import compose
 from mailfleet.engine.connect import Way
 from mailfleet.engine.fleet import relay_label
 from mailfleet.net.smtp_peer import ClientOptions, Timeouts, TlsWish
 from mailfleet.net.tls_client import verified_context
 from mailfleet.smtp.client_states import Login
 from mailfleet.store.egress import Egress
+
+if TYPE_CHECKING:
+    from mailfleet.app import compose
 
 BOTH = frozenset({4, 6})
 

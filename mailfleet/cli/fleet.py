@@ -167,6 +167,22 @@ _steer(source_app, "source")
 _steer(relay_app, "relay")
 
 
+@relay_app.command("check")
+def check_relay(name: Name, as_json: JsonOption = False, data: DataOption = None) -> None:
+    """Try a relay: connect, TLS and login as a delivery would. No message is sent."""
+    with Api.open(data) as api:
+        view = api.post(f"{path_of('relays', name)}/check", {})
+    if as_json:
+        show.json_line(view)
+    elif view["ok"]:
+        secured = view["tls"] or "in the clear"
+        show.say(show.stdout(), f"{name} takes us: {view['peer']}, {secured}.\n\n{view['transcript']}")
+    if not view["ok"]:
+        if not as_json and view["transcript"]:
+            show.say(show.stdout(), view["transcript"])
+        raise CliError(f"{view['phase']}: {view['words']}", where=name, mend=view["next_step"])
+
+
 @pool_app.command("list")
 def list_pools(as_json: JsonOption = False, data: DataOption = None) -> None:
     """List the pools."""

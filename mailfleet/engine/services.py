@@ -16,6 +16,7 @@ from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.forecasts import Forecaster
+from mailfleet.engine.relay_check import RelayChecker
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.steer import Steering
@@ -216,6 +217,7 @@ class Services:
     observe: ObserveService
     manage: ManageService
     fleet: Fleet
+    relays: RelayChecker
     steer: Steering
     forecasts: Forecaster
     limits: LimitsExplainer

@@ -73,7 +73,7 @@ def _headline(played: Played, title: str) -> str:
 
 def _round(most: int) -> int:
     """The end of the scale: a round number that half of is round too."""
-    power = 10 ** max(0, len(str(most)) - 2)
+    power = int(10 ** max(0, len(str(most)) - 2))
     return next(step * power for step in (10, 12, 16, 20, 30, 40, 60, 80, 100) if step * power >= most)
 
 

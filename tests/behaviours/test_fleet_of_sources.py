@@ -132,6 +132,9 @@ def test_a_relay_takes_mail_with_login_and_tls(serve: Callable[..., Server]) -> 
     view = server.post("/v1/relays", {**body, "password": login["password"], "limits": {"connections": 3}})
     assert "password" not in view
     assert login["password"] not in server.output()
+    tried = server.cli("relay", "check", "up", "--json")
+    assert (tried.code, tried.last["ok"], tried.last["tls"][:5]) == (0, True, "TLSv1"), tried.err
+    assert login["password"] not in tried.out
     server.http.patch("/v1/pools/default", json={"members": [{"name": "up", "weight": 1}]}).raise_for_status()
     people = [f"ok-{number}@{domain}" for number in range(30) for domain in DOMAINS]
     view = server.wait_campaign(server.campaign(people)["campaign"])
@@ -150,6 +153,10 @@ def test_a_relay_that_refuses_the_login_loses_no_mail(serve: Callable[..., Serve
     body = {"name": "up", "host": host, "port": int(port), "tls": "required", "username": "x", "password": "wrong-word"}
     server.post("/v1/relays", body)
     server.http.patch("/v1/pools/default", json={"members": [{"name": "up", "weight": 1}]}).raise_for_status()
+    tried = server.cli("relay", "check", "up")
+    assert tried.code == 1
+    assert "auth: the login was refused: 535" in tried.err
+    assert "mend: correct user name and password: mailfleet relay change up" in tried.err
     delivery = server.message("ok-one@gmail.com")
     wait_until(lambda: server.events(kind="deferred"), 60, server.output)
     data = server.events(kind="deferred")[-1]["data"]

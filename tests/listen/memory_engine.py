@@ -17,10 +17,13 @@ from mailfleet.config.blocklists import load_blocklists
 from mailfleet.config.providers import load_providers
 from mailfleet.config.warmup import load_plans
 from mailfleet.engine.blocklists import Blocklists
+from mailfleet.engine.connect import Connector, Way
+from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.forecasts import Forecaster
 from mailfleet.engine.limits import LaneLimits
+from mailfleet.engine.relay_check import RelayChecker
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.services import MAX_CHUNK_ROWS, Services
@@ -52,6 +55,7 @@ from mailfleet.engine.views import (
 from mailfleet.mail.address import Address
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.resolver import Resolver
+from mailfleet.net.smtp_peer import ClientOptions
 from mailfleet.store.database import open_database
 
 AT = "2026-01-31T09:00:00.000Z"
@@ -157,6 +161,13 @@ class MemoryEngine:
         )
         locate = Resolver(["127.0.0.1:9"], 0.1, clock).mail_hosts
         self.limits = LimitsExplainer(self.database, locate, load_providers(), [("connections", 9, "x")], clock, 1)
+        connector = Connector(
+            Resolver(["127.0.0.1:9"], 0.1, clock), ipv6=False, rng=random.Random(1), descriptors=Descriptors(clock)
+        )
+        options = ClientOptions("us.test", tls="none", loopback_only=True)
+        self.relays = RelayChecker(
+            self.database, connector, lambda row: Way(row.id, row.name, options, row.port, relay=True)
+        )
         querier = DnsQuerier(["127.0.0.1:9"], 0.1, clock)
         self.blocklists = Blocklists(
             self.database, querier, load_blocklists(), {}, clock=clock, ids=ids, rng=random.Random(1), time_scale=1
@@ -191,6 +202,7 @@ class MemoryEngine:
             observe=_Observe(self),
             manage=manage,
             fleet=self.fleet,
+            relays=self.relays,
             steer=self.steer,
             forecasts=self.forecasts,
             limits=self.limits,

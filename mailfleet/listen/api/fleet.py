@@ -22,6 +22,7 @@ from mailfleet.engine.fleet_views import (
     WarmupDayView,
     WarmupView,
 )
+from mailfleet.engine.relay_check import RelayCheckView
 from mailfleet.listen.api.bodies import Line
 from mailfleet.listen.api.paging import After, Limit
 from mailfleet.listen.http_auth import Engine, Manager, Reader
@@ -213,6 +214,12 @@ async def get_relay(name: str, actor: Reader, engine: Engine) -> EgressView:
 async def change_relay(name: str, body: RelayBody, actor: Manager, engine: Engine) -> EgressView:
     """What is given and nothing else."""
     return await engine.fleet.change(actor, "relay", name, _given(body))
+
+
+@router.post("/relays/{name}/check", tags=["Ways out"], summary="Try a relay")
+async def check_relay(name: str, actor: Manager, engine: Engine) -> RelayCheckView:
+    """Connect, TLS and login as a delivery would; no message is sent."""
+    return await engine.relays.check(actor, name)
 
 
 @router.put("/relays/{name}/state", tags=["Ways out"], summary="Pause, resume, drain or retire a relay")
