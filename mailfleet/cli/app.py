@@ -16,6 +16,7 @@ from mailfleet.cli import (
     find,
     fleet,
     manage,
+    pools,
     provider,
     rehearse,
     reputation,
@@ -94,9 +95,9 @@ app.add_typer(manage.token_app)
 app.add_typer(manage.suppression_app)
 app.add_typer(fleet.source_app)
 app.add_typer(fleet.relay_app)
-app.add_typer(fleet.pool_app)
-app.add_typer(fleet.stream_app)
-app.add_typer(fleet.tenant_app)
+app.add_typer(pools.pool_app)
+app.add_typer(pools.stream_app)
+app.add_typer(pools.tenant_app)
 app.add_typer(provider.app)
 app.add_typer(reputation.app)
 app.add_typer(blocklist.app)

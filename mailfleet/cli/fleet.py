@@ -1,4 +1,4 @@
-"""``mailfleet source``, ``relay``, ``pool`` and ``stream``: the ways out, and who leaves by which."""
+"""``mailfleet source`` and ``relay``: the ways out."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ import typer
 
 from mailfleet.cli import show
 from mailfleet.cli.client import Api, path_of
-from mailfleet.cli.frame import CliError, DataOption, ExitCode, JsonOption, group
+from mailfleet.cli.frame import CliError, DataOption, JsonOption, group
 from mailfleet.cli.manage import print_list
 
 source_app = group("source", "Sources: the addresses that mail leaves from.")
 relay_app = group("relay", "Relays: other SMTP servers that mail leaves by.")
-pool_app = group("pool", "Pools: weighted sets of sources and relays that streams send through.")
-stream_app = group("stream", "Streams: kinds of mail, with the pool they leave through and their rates.")
-
-tenant_app = group("tenant", "The tenant: the pool and the rates of all its mail together.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for whoever looks at it later.")]
@@ -50,7 +46,7 @@ def add_source(
     data: DataOption = None,
 ) -> None:
     """Add a source. It sends once it is in a pool."""
-    body = _body(name=name, address=address, ehlo_name=ehlo, node=node)
+    body = given(name=name, address=address, ehlo_name=ehlo, node=node)
     body |= _limits(connections, rate) | _cost(cost_month, price_1000, currency)
     _added("/v1/sources", "source", body, as_json, data)
 
@@ -69,7 +65,7 @@ def change_source(
     data: DataOption = None,
 ) -> None:
     """Change what is given of a source."""
-    body = _body(address=address, ehlo_name=ehlo) | _limits(connections, rate)
+    body = given(address=address, ehlo_name=ehlo) | _limits(connections, rate)
     _changed("sources", name, body | _cost(cost_month, price_1000, currency), as_json, data)
 
 
@@ -95,7 +91,7 @@ def add_relay(
     data: DataOption = None,
 ) -> None:
     """Add a relay. It sends once it is in a pool."""
-    body = _body(name=name, host=host, port=port, tls=tls, username=username, password=password)
+    body = given(name=name, host=host, port=port, tls=tls, username=username, password=password)
     body |= _limits(connections, rate) | _cost(cost_month, price_1000, currency)
     _added("/v1/relays", "relay", body, as_json, data)
 
@@ -116,7 +112,7 @@ def change_relay(
     data: DataOption = None,
 ) -> None:
     """Change what is given of a relay."""
-    body = _body(host=host, port=port, tls=tls, username=username, password=password)
+    body = given(host=host, port=port, tls=tls, username=username, password=password)
     _changed("relays", name, body | _limits(connections, rate), as_json, data)
 
 
@@ -183,166 +179,19 @@ def check_relay(name: Name, as_json: JsonOption = False, data: DataOption = None
         raise CliError(f"{view['phase']}: {view['words']}", where=name, mend=view["next_step"])
 
 
-@pool_app.command("list")
-def list_pools(as_json: JsonOption = False, data: DataOption = None) -> None:
-    """List the pools."""
-    with Api.open(data) as api:
-        items = api.get("/v1/pools")["items"]
-    print_list(
-        items,
-        as_json,
-        ("pool", "members", "overflows into", "used by", "remark"),
-        lambda view: (
-            view["name"], _members(view), view["overflow"], ", ".join(view["used_by"]), "; ".join(view["warnings"]),
-        ),
-        "No pool yet.",
-    )  # fmt: skip
-
-
-@pool_app.command("show")
-def show_pool(name: Name, as_json: JsonOption = False, data: DataOption = None) -> None:
-    """Show a pool."""
-    with Api.open(data) as api:
-        _print_pool(api.get(path_of("pools", name)), as_json)
-
-
-Members = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--member", metavar="NAME[=WEIGHT]", help="A source or relay with its weight. Repeatable; all of them."
-    ),
-]
-Overflow = Annotated[
-    str | None, typer.Option("--overflow", metavar="POOL", help="Takes what this one has no room for; '' for none.")
-]
-
-
-@pool_app.command("add")
-def add_pool(
-    name: Name, member: Members = None, overflow: Overflow = None, as_json: JsonOption = False, data: DataOption = None
-) -> None:
-    """Add a pool."""
-    with Api.open(data) as api:
-        view = api.post("/v1/pools", {"name": name} | _pool_body(member or [], overflow))
-    _print_pool(view, as_json)
-
-
-@pool_app.command("set")
-def set_pool(
-    name: Name, member: Members = None, overflow: Overflow = None, as_json: JsonOption = False, data: DataOption = None
-) -> None:
-    """Change a pool: its members as a whole, its overflow pool, or both."""
-    with Api.open(data) as api:
-        view = api.patch(path_of("pools", name), _pool_body(member, overflow))
-    _print_pool(view, as_json)
-
-
-@pool_app.command("remove")
-def remove_pool(name: Name, as_json: JsonOption = False, data: DataOption = None) -> None:
-    """Remove a pool that nothing sends through."""
-    with Api.open(data) as api:
-        api.delete(path_of("pools", name))
-    if as_json:
-        show.json_line({"removed": name})
-    else:
-        show.say(show.stdout(), f"{name} was removed.")
-
-
-@stream_app.command("list")
-def list_streams(as_json: JsonOption = False, data: DataOption = None) -> None:
-    """List the streams."""
-    with Api.open(data) as api:
-        items = api.get("/v1/streams")["items"]
-    print_list(
-        items, as_json, ("stream", "kind", "pool", "beyond a warm-up", "rates", "weight"), _stream_row, "No stream."
-    )
-
-
-@stream_app.command("set")
-def set_stream(
-    name: Name,
-    pool: Annotated[str | None, typer.Option("--pool", metavar="POOL", help="'' for the tenant's.")] = None,
-    spill: Annotated[
-        str | None, typer.Option("--spill", metavar="WHERE", help="later, or overflow: what is beyond a warm-up's cap.")
-    ] = None,
-    rates: Annotated[
-        str | None, typer.Option("--rate", metavar="RATE", help="10/s, 1000/h, '10/s 20000/d'; '' for none.")
-    ] = None,
-    weight: Annotated[int | None, typer.Option("--weight", metavar="N", min=1)] = None,
-    as_json: JsonOption = False,
-    data: DataOption = None,
-) -> None:
-    """Change where a stream leaves, and how fast. Rates delay; they never reject."""
-    with Api.open(data) as api:
-        view = api.patch(path_of("streams", name), _body(pool=pool, spill=spill, rates=rates, weight=weight))
-    if as_json:
-        show.json_line(view)
-    else:
-        show.table(
-            show.stdout(), ("stream", "kind", "pool", "beyond a warm-up", "rates", "weight"), [_stream_row(view)]
-        )
-
-
-@tenant_app.command("show")
-def show_tenant(as_json: JsonOption = False, data: DataOption = None) -> None:
-    """Show what holds for all mail together."""
-    with Api.open(data) as api:
-        _print_tenant(api.get("/v1/tenant"), as_json)
-
-
-@tenant_app.command("set")
-def set_tenant(
-    pool: Annotated[
-        str | None, typer.Option("--pool", metavar="POOL", help="For streams without their own; '' for default.")
-    ] = None,
-    rates: Annotated[
-        str | None, typer.Option("--rate", metavar="RATE", help="Of all mail together; '' for any.")
-    ] = None,
-    as_json: JsonOption = False,
-    data: DataOption = None,
-) -> None:
-    """Change the pool or the rates of all mail together."""
-    with Api.open(data) as api:
-        _print_tenant(api.patch("/v1/tenant", _body(pool=pool, rates=rates)), as_json)
-
-
-def _print_tenant(view: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        show.json_line(view)
-    else:
-        show.say(show.stdout(), f"{view['name']} sends through {view['pool']}, {view['rates'] or 'at any rate'}.")
-
-
-def _stream_row(view: Mapping[str, Any]) -> tuple[str, ...]:
-    return view["name"], view["kind"], view["pool"], view["spill"], view["rates"] or "any", str(view["weight"])
-
-
-def _body(**values: Any) -> dict[str, Any]:
+def given(**values: Any) -> dict[str, Any]:
+    """What was said on the command line, as the body of a request."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def _limits(connections: int | None, rate: str | None) -> dict[str, Any]:
-    limits = _body(connections=connections, rate=rate)
+    limits = given(connections=connections, rate=rate)
     return {"limits": limits} if limits else {}
 
 
 def _cost(month: float | None, per_1000: float | None, currency: str) -> dict[str, Any]:
-    cost = _body(month=month, per_1000=per_1000)
+    cost = given(month=month, per_1000=per_1000)
     return {"cost": cost | {"currency": currency}} if cost else {}
-
-
-def _pool_body(members: list[str] | None, overflow: str | None) -> dict[str, Any]:
-    body: dict[str, Any] = _body(overflow=overflow)
-    if members is not None:
-        body["members"] = [_member(text) for text in members]
-    return body
-
-
-def _member(text: str) -> dict[str, Any]:
-    name, _, weight = text.partition("=")
-    if weight and not weight.isdigit():
-        raise CliError(f"{text!r} is no member", where="--member", mend="write it as s1=3", code=ExitCode.USAGE)
-    return {"name": name, "weight": int(weight or 1)}
 
 
 def _added(path: str, kind: str, body: dict[str, Any], as_json: bool, data: Any) -> None:
@@ -352,7 +201,7 @@ def _added(path: str, kind: str, body: dict[str, Any], as_json: bool, data: Any)
         show.json_line(view)
         return
     show.say(show.stdout(), f"{view['name']} was added. It sends once it is in a pool:")
-    show.say(show.stdout(), f"  mailfleet pool set default --member {view['name']}")
+    show.say(show.stdout(), f"  mailfleet pool set default --add {view['name']}")
 
 
 def _changed(many: str, name: str, body: dict[str, Any], as_json: bool, data: Any) -> None:
@@ -395,22 +244,3 @@ def _print_egress(view: Mapping[str, Any], as_json: bool) -> None:
     for name, value in facts:
         if value:
             show.say(show.stdout(), show.styled((f"{name:<12}", "dim"), (value, "")))
-
-
-def _members(view: Mapping[str, Any]) -> str:
-    return ", ".join(f"{one['name']}={one['weight']}" for one in view["members"]) or "none"
-
-
-def _print_pool(view: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        show.json_line(view)
-        return
-    console = show.stdout()
-    total = sum(one["weight"] for one in view["members"]) or 1
-    rows = [(one["name"], str(one["weight"]), f"{100 * one['weight'] / total:.1f} %") for one in view["members"]]
-    used = ", ".join(view["used_by"]) or "no stream"
-    show.say(console, f"Pool {view['name']}, used by {used}, overflows into {view['overflow'] or 'nothing'}.\n")
-    if rows:
-        show.table(console, ("member", "weight", "share"), rows)
-    for warning in view["warnings"]:
-        show.say(console, show.styled(("warning: ", "bold yellow"), (warning, "")))

@@ -18,6 +18,15 @@ SOURCES = 4
 Models = Annotated[
     str, typer.Option("--model", metavar="MODEL", help="lenient, typical, strict, hostile, or a .toml or .py file.")
 ]
+Days = Annotated[
+    int | None,
+    typer.Option(
+        "--by-day",
+        metavar="[DAY]",
+        min=0,
+        help="Be there by then, or by the last day played: without --sources it finds how many sources that takes.",
+    ),
+]
 
 
 class ByDay(TyperCommand):
@@ -43,15 +52,7 @@ def rehearse(
         ),
     ] = "adaptive",
     target: Annotated[int, typer.Option("--target", metavar="N", min=1, help="Messages wanted a day.")] = 100_000,
-    by_day: Annotated[
-        int | None,
-        typer.Option(
-            "--by-day",
-            metavar="[DAY]",
-            min=0,
-            help="Be there by then, or by the last day played: without --sources it finds how many sources that takes.",
-        ),
-    ] = None,
+    by_day: Days = None,
     sources: Annotated[
         int | None, typer.Option("--sources", metavar="N", min=1, max=200, help="Source addresses; left out: 4.")
     ] = None,

@@ -118,6 +118,11 @@ def test_a_blocked_source_is_rerouted_and_comes_back_in_steps(serve: Callable[..
     ran = server.cli("tenant", "set", "--rate", "100/s")
     assert (ran.code, ran.out) == (0, "default sends through default, 100/s.\n")
     assert server.get("/v1/tenant") == {"name": "default", "pool": "default", "rates": "100/s"}
+    members = server.cli("pool", "set", "default", "--add", "default=4", "--json").last["members"]
+    assert {one["name"]: one["weight"] for one in members} == {"s1": 1, "s2": 1, "default": 4}
+    members = server.cli("pool", "set", "default", "--drop", "default", "--json").last["members"]
+    assert [one["name"] for one in members] == ["s1", "s2"]
+    assert server.cli("pool", "set", "default", "--drop", "default").code == 1
     refused = server.http.post("/v1/brakes", json={"action": "rest", "reason": "x"})
     assert refused.status_code == 422
     assert refused.json()["where"] == "source"

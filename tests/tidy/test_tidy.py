@@ -221,7 +221,7 @@ def test_every_dependency_is_used() -> None:
     """What is in ``pyproject.toml`` for run time is imported by the product (or is named here with who takes it)."""
     taken_by_others = {"httptools", "markupsafe"}  # by uvicorn; by jinja2, and by the page where it is imported
     spelt = {"css-inline": "css_inline", "dnspython": "dns", "pydantic-settings": "pydantic_settings"}
-    spelt |= {"python-multipart": "python_multipart", "prometheus-client": "prometheus_client"}
+    spelt |= {"python-multipart": "python_multipart", "prometheus-client": "prometheus_client", "pillow": "PIL"}
     source = "\n".join(text for _, text in modules())
     unused = {
         package
@@ -234,7 +234,7 @@ def test_every_dependency_is_used() -> None:
 def test_what_is_imported_is_declared() -> None:
     """A package that another one happens to bring may go with it."""
     spelt = {"css_inline": "css-inline", "dns": "dnspython", "pydantic_settings": "pydantic-settings"}
-    spelt |= {"python_multipart": "python-multipart", "prometheus_client": "prometheus-client"}
+    spelt |= {"python_multipart": "python-multipart", "prometheus_client": "prometheus-client", "PIL": "pillow"}
     imported = set()
     for _, text in modules():
         for node in ast.walk(ast.parse(text)):
