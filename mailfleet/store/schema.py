@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Index, LargeBinary, MetaData, Table, Text, UniqueConstraint, text
 
-from mailfleet.store import schema_fleet
+from mailfleet.store import schema_domains, schema_fleet
 from mailfleet.store.columns import BIG as _BIG
 from mailfleet.store.columns import id_column as _id
 from mailfleet.store.columns import int_column as _int
@@ -233,6 +233,10 @@ sending_domain = Table(
     Column("name", Text, nullable=False, unique=True),
     _text("return_path_host"),
     _int("created_ms"),
+    _text("dmarc_policy", "none"),  # none | quarantine | reject
+    _text("dmarc_reports_to", ""),  # an address
+    _int("rotate_days", 0),  # 0: keys are changed by hand only
+    _int("next_check_ms", 0),
 )
 
 dkim_key = Table(
@@ -246,6 +250,8 @@ dkim_key = Table(
     _text("public_record"),
     _int("active", 1),
     _int("created_ms"),
+    _text("stage", "active"),  # next | active | old
+    _int("since_ms", 0),  # of the stage
     UniqueConstraint("domain_id", "selector"),
 )
 
@@ -300,7 +306,7 @@ idempotency = Table(
 def metadata_for(engine: Engine) -> MetaData:
     """Every table as this engine has it."""
     made = MetaData()
-    assert set(schema_fleet.TABLES) <= set(metadata.tables.values())
+    assert {*schema_fleet.TABLES, *schema_domains.TABLES} <= set(metadata.tables.values())
     for table in metadata.tables.values():
         table.to_metadata(made)
     _event(made, engine)

@@ -15,6 +15,10 @@ class SendingDomain(NamedTuple):
     name: str
     return_path_host: str
     created_ms: int
+    dmarc_policy: str = "none"
+    dmarc_reports_to: str = ""
+    rotate_days: int = 0  # 0: keys are changed by hand only
+    next_check_ms: int = 0
 
 
 class DkimKey(NamedTuple):
@@ -28,18 +32,54 @@ class DkimKey(NamedTuple):
     public_record: str
     active: int
     created_ms: int
+    stage: str = "active"  # next | active | old
+    since_ms: int = 0
 
 
-_DOMAIN = "id, tenant_id, name, return_path_host, created_ms"
-_KEY = "id, domain_id, selector, algorithm, sealed_key, public_record, active, created_ms"
+_DOMAIN = ", ".join(SendingDomain._fields)
+_KEY = ", ".join(DkimKey._fields)
 
 
 def add(tx: Tx, domain: SendingDomain, keys: list[DkimKey]) -> bool:
     """Store a domain with its keys; false when it is there already."""
-    if not tx.run(f"INSERT INTO sending_domain ({_DOMAIN}) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", domain):
+    marks = ", ".join("?" * len(domain))
+    if not tx.run(f"INSERT INTO sending_domain ({_DOMAIN}) VALUES ({marks}) ON CONFLICT DO NOTHING", domain):
         return False
-    tx.many(f"INSERT INTO dkim_key ({_KEY}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", keys)
+    for key in keys:
+        add_key(tx, key)
     return True
+
+
+def add_key(tx: Tx, key: DkimKey) -> None:
+    """One more key of a domain."""
+    tx.run(f"INSERT INTO dkim_key ({_KEY}) VALUES ({', '.join('?' * len(key))})", tuple(key))
+
+
+def set_stage(tx: Tx, key_id: int, stage: str, now_ms: int) -> None:
+    """``active`` signs; ``next`` is being published; ``old`` is kept for mail under way."""
+    tx.run(
+        "UPDATE dkim_key SET stage = ?, active = ?, since_ms = ? WHERE id = ?",
+        (stage, int(stage == "active"), now_ms, key_id),
+    )
+
+
+def remove_key(tx: Tx, key_id: int) -> None:
+    """Forget a key for good."""
+    tx.run("DELETE FROM dkim_key WHERE id = ?", (key_id,))
+
+
+def update(tx: Tx, domain: SendingDomain) -> None:
+    """What can be set of a domain."""
+    tx.run(
+        "UPDATE sending_domain SET dmarc_policy = ?, dmarc_reports_to = ?, rotate_days = ?, next_check_ms = ? WHERE id = ?",
+        (domain.dmarc_policy, domain.dmarc_reports_to, domain.rotate_days, domain.next_check_ms, domain.id),
+    )
+
+
+def due(tx: Tx, now_ms: int) -> list[SendingDomain]:
+    """Domains that are to be checked now."""
+    rows = tx.rows(f"SELECT {_DOMAIN} FROM sending_domain WHERE next_check_ms <= ? ORDER BY next_check_ms", (now_ms,))
+    return [SendingDomain(*row) for row in rows]
 
 
 def by_name(tx: Tx, name: str) -> SendingDomain | None:

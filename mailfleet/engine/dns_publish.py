@@ -1,0 +1,186 @@
+"""Putting a plan into the DNS: what would change is worked out first, only records of ours are touched, and the rest is refused.
+
+A record is ours when we put it there, or when a person said that we may adopt what stands in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from mailfleet.base.clock import Clock
+from mailfleet.engine.domain_checks import heard
+from mailfleet.mail.dmarc import is_dmarc
+from mailfleet.mail.spf_record import is_spf
+from mailfleet.net.authoritative import Asked, Authoritative
+from mailfleet.net.dns_update import Change, DynamicUpdate
+from mailfleet.policy import dns_checks
+from mailfleet.policy.dns_plan import Wanted
+from mailfleet.store import dns as dns_rows
+from mailfleet.store.database import Database, Tx
+from mailfleet.store.dns import OwnRecord, Target
+
+LOOK_EVERY_S = 0.5
+
+
+class Conflict(NamedTuple):
+    """Something of others stands where a record of ours should be. ``wanted``: the exact text that would do."""
+
+    name: str
+    type: str
+    there: str
+    wanted: str
+    why: str
+
+
+class Diff(NamedTuple):
+    """What would change. ``unknown``: names that no server answers for, where nothing is touched."""
+
+    changes: tuple[Change, ...]
+    conflicts: tuple[Conflict, ...]
+    unknown: tuple[str, ...] = ()
+
+
+class Zones(NamedTuple):
+    """How zones are written to: the one that a name is in, or None where it must be done by hand."""
+
+    targets: Sequence[Target]
+
+    def of(self, name: str) -> Target | None:
+        """The target of the closest zone above a name."""
+        above = [one for one in self.targets if name == one.zone or name.endswith(f".{one.zone}")]
+        return max(above, key=lambda one: len(one.zone), default=None)
+
+
+class DnsPublisher:
+    """For one process. ``update_of`` makes what writes to a target; ``ttl_s`` of what it publishes."""
+
+    def __init__(
+        self,
+        database: Database,
+        authoritative: Authoritative,
+        update_of: Callable[[Target], DynamicUpdate],
+        clock: Clock,
+        *,
+        ttl_s: int,
+    ) -> None:
+        self._database, self._dns, self._update_of = database, authoritative, update_of
+        self._clock, self._ttl_s = clock, ttl_s
+
+    async def diff(self, wanted: Sequence[Wanted], own: Sequence[OwnRecord], *, adopt: bool) -> Diff:
+        """Against what the authoritative servers have now. ``adopt``: what stands in the place of ours may be replaced."""
+        names = dict.fromkeys([*((one.name, one.type) for one in wanted), *((one.name, one.type) for one in own)])
+        asked = dict(zip(names, await asyncio.gather(*(self._dns.ask(*one) for one in names)), strict=True))
+        ours = {(one.name, one.type, one.value) for one in own}
+        changes: list[Change] = []
+        conflicts: list[Conflict] = []
+        unknown = [name for (name, _), one in asked.items() if not one.answers]
+        for one in wanted:
+            there = _there(asked[one.name, one.type])
+            if there is not None:
+                some, conflict = _for_one(one, there, ours, adopt=adopt)
+                changes += some
+                conflicts += [conflict] if conflict else []
+        planned = {(one.name, one.type, one.value) for one in wanted}
+        for name, kind, value in sorted(ours - planned):
+            if value in (_there(asked[name, kind]) or ()):
+                changes.append(_change("remove", name, kind, value))
+        return Diff(tuple(dict.fromkeys(changes)), tuple(conflicts), tuple(unknown))
+
+    async def publish(self, domain_id: int, diff: Diff, zones: Zones) -> list[Change]:
+        """Make the changes; returns those that must be made by hand, since nobody told how their zone is written to.
+
+        Raises ``DnsUpdateError``: the zone at fault is as it was, and calling again goes on.
+        """
+        by_zone: dict[str, list[Change]] = {}
+        by_hand: list[Change] = []
+        targets = {}
+        for change in diff.changes:
+            target = zones.of(change.name)
+            if target is None:
+                by_hand.append(change)
+                continue
+            targets[target.zone] = target
+            by_zone.setdefault(target.zone, []).append(change)
+        for zone, some in by_zone.items():
+            await self._remember(domain_id, some)
+            gone = [one for one in some if one.action == "remove"]
+            await self._update_of(targets[zone]).apply(some, self._ttl_s, unless=gone)
+            await self._forget(domain_id, gone)
+        return by_hand
+
+    async def seen(self, wanted: Iterable[Wanted], within_s: float) -> list[Wanted]:
+        """Wait until every authoritative server has all of it; returns what is still missing when time is up."""
+        missing = list(wanted)
+        until_s = self._clock.monotonic_s() + within_s
+        while True:
+            missing = [one for one in missing if not await self._is_there(one)]
+            if not missing or self._clock.monotonic_s() >= until_s:
+                return missing
+            await self._clock.sleep(LOOK_EVERY_S)
+
+    async def _is_there(self, wanted: Wanted) -> bool:
+        asked = await self._dns.ask(wanted.name, wanted.type)
+        return dns_checks.published(wanted, heard(asked), zone=asked.zone).state in ("ok", "warning")
+
+    async def _remember(self, domain_id: int, changes: Sequence[Change]) -> None:
+        """Before they are made: a crash between the two leaves a row too many, never a record that nobody owns."""
+        now_ms = self._clock.now_ms()
+        rows = [OwnRecord(domain_id, one.name, one.type, one.value, now_ms) for one in changes if one.action == "add"]
+        await self._database.write(lambda tx: dns_rows.put_records(tx, rows))
+
+    async def _forget(self, domain_id: int, changes: Sequence[Change]) -> None:
+        def forget(tx: Tx) -> None:
+            for one in changes:
+                dns_rows.forget_record(tx, domain_id, one.name, one.type, one.value)
+
+        if changes:
+            await self._database.write(forget)
+
+
+def _there(asked: Asked) -> set[str] | None:
+    """All that any server has; None where none answers."""
+    if not asked.answers:
+        return None
+    return {text for one in asked.answers for text in one.records}
+
+
+def _for_one(
+    one: Wanted, there: set[str], ours: set[tuple[str, str, str]], *, adopt: bool
+) -> tuple[list[Change], Conflict | None]:
+    present = {text.lower() if one.type != "TXT" else text for text in there}
+    value = one.value.lower().removesuffix(".") if one.type != "TXT" and one.value != "0 ." else one.value
+    rivals = sorted(text for text in there if text != value and _rivals(one, text))
+    foreign = [text for text in rivals if (one.name, one.type, _stored(one, text)) not in ours]
+    if value in present and not foreign:
+        return [_change("remove", one.name, one.type, _stored(one, text)) for text in rivals], None
+    if foreign and one.manner == "leave":
+        return [], None
+    if foreign and not adopt:
+        why = "a record of others is there"
+        if one.manner == "merge":
+            why = "an SPF record of others is there: ours would be merged into it"
+        return [], Conflict(one.name, one.type, " | ".join(foreign), one.value, why)
+    changes = [_change("remove", one.name, one.type, _stored(one, text)) for text in rivals]
+    if value not in present:
+        changes.append(_change("add", one.name, one.type, one.value))
+    return changes, None
+
+
+def _rivals(one: Wanted, text: str) -> bool:
+    """Whether a record cannot stand beside ours."""
+    if one.type != "TXT" or one.check.startswith("dkim:"):
+        return True
+    if one.value.startswith("v=spf1"):
+        return is_spf(text)
+    return is_dmarc(text)
+
+
+def _stored(one: Wanted, text: str) -> str:
+    """A record as it is kept: host names with their final dot."""
+    return text if one.type == "TXT" or text.endswith(".") else f"{text}."
+
+
+def _change(action: str, name: str, kind: str, value: str) -> Change:
+    return Change("add" if action == "add" else "remove", name, kind, value)

@@ -1,0 +1,42 @@
+"""What a sending domain's plan is made from: its keys, and every source that its mail may leave from."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import cast
+
+from mailfleet.mail.dmarc import Policy
+from mailfleet.policy.dns_plan import Facts
+from mailfleet.store import egress
+from mailfleet.store.database import Tx
+from mailfleet.store.egress import Egress
+from mailfleet.store.sending import DkimKey, SendingDomain
+
+
+def sources(tx: Tx, tenant_id: int) -> list[Egress]:
+    """Sources in any pool that still send or may send again."""
+    pooled = {one.egress_id for one in egress.members(tx)}
+    return [
+        one
+        for one in egress.all_egresses(tx)
+        if one.kind == "source" and one.state != "retired" and one.id in pooled and one.tenant_id in (0, tenant_id)
+    ]
+
+
+def facts(tx: Tx, domain: SendingDomain, keys: Sequence[DkimKey], hostname: str) -> Facts:
+    """As things are now."""
+    found = sources(tx, domain.tenant_id)
+    addresses = sorted(
+        {one.address for one in found if one.address}, key=lambda text: ipaddress.ip_address(text).packed
+    )
+    return Facts(
+        domain.name,
+        domain.return_path_host,
+        hostname,
+        tuple((key.selector, key.public_record) for key in keys),
+        tuple(addresses),
+        any(not one.address for one in found),
+        cast("Policy", domain.dmarc_policy),
+        domain.dmarc_reports_to,
+    )

@@ -1,0 +1,209 @@
+"""What the authoritative servers of a zone say, each by itself, and what a validating resolver thinks of it.
+
+Recursive resolvers remember; whether a record is right is decided by those who serve it. Server names are found through the
+resolver; then each of their addresses is asked without recursion, over UDP and over TCP where the answer is cut short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import dns.asyncquery
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+from mailfleet.net.dns_query import DnsQuerier, DnsTemporary
+from mailfleet.net.guard import ForbiddenDestinationError, check_destination
+
+_EDNS_PAYLOAD = 1232
+_MAX_ALIASES = 8
+_MAX_SERVERS = 12
+Outcome = Literal["found", "none", "missing", "lame", "failed", "silent"]
+Trust = Literal["secure", "insecure", "bogus", "unknown"]
+
+
+class Said(NamedTuple):
+    """What one server answers. ``none``: the name is there without such a record; ``missing``: the name is not there.
+
+    ``lame``: it does not serve the zone. ``failed``: SERVFAIL or a broken answer, in ``words``. ``over_tcp``: UDP was cut short.
+    """
+
+    server: str
+    address: str
+    outcome: Outcome
+    records: tuple[str, ...] = ()
+    words: str = ""
+    over_tcp: bool = False
+
+    @property
+    def answers(self) -> bool:
+        """It says something about the name."""
+        return self.outcome in ("found", "none", "missing")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question, the zone it belongs to (empty: none was found), and what each of its servers says. ``at``: behind aliases."""
+
+    name: str
+    kind: str
+    zone: str
+    said: tuple[Said, ...]
+    at: str = ""
+    words: str = ""
+
+    @property
+    def answers(self) -> tuple[Said, ...]:
+        """Of those that say something."""
+        return tuple(one for one in self.said if one.answers)
+
+    @property
+    def agreed(self) -> tuple[str, ...] | None:
+        """The records, where all who answer have the same; None where nobody answers or they differ."""
+        found = {frozenset(one.records): tuple(sorted(one.records)) for one in self.answers}
+        return next(iter(found.values())) if len(found) == 1 else None
+
+
+class _Server(NamedTuple):
+    name: str
+    address: str
+
+
+class Authoritative:
+    """For one process. ``port`` is 53 except in test networks. ``resolver``: address and port of one that validates, or None."""
+
+    def __init__(
+        self,
+        querier: DnsQuerier,
+        *,
+        timeout_s: float,
+        port: int = 53,
+        loopback_only: bool = False,
+        validator: tuple[str, int] | None = None,
+    ) -> None:
+        self._querier, self._timeout_s, self._port = querier, timeout_s, port
+        self._loopback_only, self._validator = loopback_only, validator
+
+    async def ask(self, name: str, kind: str) -> Asked:
+        """Ask every server of the zone that ``name`` is in; a CNAME is followed into other zones. Never raises for what DNS does."""
+        at, first_zone = name.lower().rstrip("."), ""
+        for _ in range(_MAX_ALIASES):
+            zone, servers, words = await self.servers_of(at)
+            first_zone = first_zone or zone
+            if not servers:
+                return Asked(name, kind, zone, (), at, words)
+            said = await asyncio.gather(*(self._one(server, at, kind) for server in servers))
+            alias = next((one.words for one in said if one.outcome == "none" and one.words.startswith("CNAME ")), "")
+            if not alias:
+                return Asked(name, kind, first_zone, tuple(said), at)
+            at = alias.removeprefix("CNAME ").rstrip(".").lower()
+        return Asked(name, kind, first_zone, (), at, "too many aliases follow one another")
+
+    async def servers_of(self, name: str) -> tuple[str, list[_Server], str]:
+        """The zone that a name is in, its servers with all addresses, and why there is none."""
+        labels = name.split(".")
+        words = ""
+        for place in range(len(labels)):
+            zone = ".".join(labels[place:])
+            try:
+                answer = await self._querier.ask(zone, "NS")
+            except DnsTemporary as error:
+                words = str(error)
+                continue
+            if answer.records:
+                names = sorted({record.rstrip(".") for record in answer.records})
+                found = [one for some in await asyncio.gather(*map(self._addresses, names)) for one in some]
+                if not found:
+                    return zone, [], f"none of the name servers of {zone} has an address: {', '.join(names)}"
+                return zone, found[:_MAX_SERVERS], ""
+        return "", [], words or f"there is no zone for {name}"
+
+    async def trust(self, name: str, kind: str) -> Trust:
+        """What the validating resolver thinks: ``secure`` where DNSSEC proves the answer, ``bogus`` where it is forged or expired."""
+        if self._validator is None:
+            return "unknown"
+        query = dns.message.make_query(name, kind, want_dnssec=True)
+        query.flags |= dns.flags.AD
+        try:
+            answer, _ = await self._exchange(query, *self._validator)
+            if answer.rcode() != dns.rcode.SERVFAIL:
+                return "secure" if answer.flags & dns.flags.AD else "insecure"
+            query = dns.message.make_query(name, kind, want_dnssec=True)
+            query.flags |= dns.flags.CD
+            unchecked, _ = await self._exchange(query, *self._validator)
+        except (dns.exception.DNSException, OSError, EOFError, ForbiddenDestinationError):
+            return "unknown"
+        return "unknown" if unchecked.rcode() == dns.rcode.SERVFAIL else "bogus"
+
+    async def _addresses(self, name: str) -> list[_Server]:
+        found: list[_Server] = []
+        for kind in ("A", "AAAA"):
+            try:
+                found += [_Server(name, text) for text in (await self._querier.ask(name, kind)).records]
+            except DnsTemporary:
+                continue
+        return found
+
+    async def _one(self, server: _Server, name: str, kind: str) -> Said:
+        query = dns.message.make_query(name, kind, use_edns=0, payload=_EDNS_PAYLOAD)
+        query.flags &= ~dns.flags.RD
+        try:
+            answer, over_tcp = await self._exchange(query, server.address, self._port)
+        except (TimeoutError, dns.exception.Timeout):
+            return Said(*server, "silent", words="no answer in time")
+        except ForbiddenDestinationError as error:
+            return Said(*server, "silent", words=str(error))
+        except (dns.exception.DNSException, OSError, EOFError) as error:
+            return Said(*server, "failed", words=str(error) or type(error).__name__)
+        return _said(server, answer, name, kind, over_tcp)
+
+    async def _exchange(self, query: dns.message.Message, address: str, port: int) -> tuple[dns.message.Message, bool]:
+        """The answer, and whether it took TCP."""
+        check_destination(address, loopback_only=self._loopback_only)
+        return await dns.asyncquery.udp_with_fallback(
+            query, address, timeout=self._timeout_s, port=port, ignore_unexpected=True
+        )
+
+
+def _said(server: _Server, answer: dns.message.Message, name: str, kind: str, over_tcp: bool) -> Said:
+    rcode = answer.rcode()
+    if rcode == dns.rcode.REFUSED or (
+        rcode == dns.rcode.NOERROR and not answer.flags & dns.flags.AA and not answer.answer
+    ):
+        return Said(
+            *server, "lame", words=f"it does not serve the zone ({dns.rcode.to_text(rcode)})", over_tcp=over_tcp
+        )
+    if rcode == dns.rcode.NXDOMAIN:
+        return Said(*server, "missing", over_tcp=over_tcp)
+    if rcode != dns.rcode.NOERROR:
+        return Said(*server, "failed", words=dns.rcode.to_text(rcode), over_tcp=over_tcp)
+    wanted = dns.rdatatype.from_text(kind)
+    at = dns.name.from_text(name)
+    by_name: dict[tuple[dns.name.Name, int], dns.rrset.RRset] = {(one.name, one.rdtype): one for one in answer.answer}
+    for _ in range(_MAX_ALIASES):
+        found = by_name.get((at, wanted))
+        if found is not None:
+            return Said(*server, "found", tuple(_record(data, kind) for data in found), over_tcp=over_tcp)
+        alias = by_name.get((at, dns.rdatatype.CNAME))
+        if alias is None:
+            break
+        at = alias[0].target
+    words = "" if at == dns.name.from_text(name) else f"CNAME {at}"
+    return Said(*server, "none", words=words, over_tcp=over_tcp)
+
+
+def _record(data: object, kind: str) -> str:
+    """As text: TXT as one string, names in lower case without final dot."""
+    if kind == "TXT":
+        return b"".join(data.strings).decode("utf-8", "replace")  # type: ignore[attr-defined]  # dnspython's rdata of TXT
+    text = str(data)
+    if kind not in ("MX", "NS", "CNAME", "PTR"):
+        return text
+    return text.lower() if text == "." or text.endswith(" .") else text.lower().removesuffix(".")

@@ -1,0 +1,222 @@
+"""What is made of answers from the DNS: right, wrong, or not known; what it means, and what to do next. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from mailfleet.base.errors import InputError
+from mailfleet.mail.dkim_record import parse_tags
+from mailfleet.mail.dmarc import Discovered
+from mailfleet.mail.spf import SpfResult
+from mailfleet.policy.dns_plan import Wanted, speaks_for_spf
+
+State = Literal["ok", "warning", "failed", "unknown"]
+CALM = 2  # times that a change for the worse is seen before it counts: DNS that flaps does not flap the state
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A finding. ``servers``: who says so, each with its own words where they differ."""
+
+    name: str
+    state: State
+    found: str
+    expected: str
+    meaning: str
+    next_step: str = ""
+    servers: tuple[str, ...] = ()
+
+
+class Heard(NamedTuple):
+    """What one server says of a name: records, or words in place of them where it gives no answer."""
+
+    server: str
+    records: tuple[str, ...] | None
+    words: str = ""
+
+
+class Kept(NamedTuple):
+    """A check as it stands over time. ``doubt``: how often in a row something worse was seen that does not count yet."""
+
+    check: Check
+    since_ms: int
+    seen_ms: int
+    doubt: int = 0
+
+
+def settle(before: Kept | None, now: Check, now_ms: int) -> Kept:
+    """The state after one more look: better at once, worse when it is seen again, unknown only when nothing was known."""
+    if before is None:
+        return Kept(now, now_ms, now_ms)
+    if now.state == before.check.state:
+        return Kept(now, before.since_ms, now_ms)
+    worse = _RANK[now.state] > _RANK[before.check.state]
+    if worse and before.doubt + 1 < CALM:
+        return before._replace(doubt=before.doubt + 1)
+    return Kept(now, now_ms, now_ms)
+
+
+_RANK = {"ok": 0, "warning": 1, "unknown": 2, "failed": 3}
+
+
+def published(wanted: Wanted, heard: Sequence[Heard], *, zone: str, words: str = "") -> Check:
+    """Whether every server has a record of ours, and nothing beside it that spoils it."""
+    blank = Check(wanted.check, "unknown", "", f"{wanted.name} {wanted.type} {wanted.value}", "")
+    servers = tuple(_server_line(one) for one in heard)
+    answers = [one for one in heard if one.records is not None]
+    if not answers:
+        why = words or "; ".join(one.words for one in heard) or "no server answers"
+        return replace(
+            blank,
+            found=why,
+            servers=servers,
+            meaning=f"nobody who serves {zone or wanted.name} says anything: receivers see the same",
+            next_step="mend the name servers, or see that this machine reaches them; then check again",
+        )
+    good = [one for one in answers if _has(wanted, one.records or ())]
+    found = _found(answers)
+    silent = [one for one in heard if one.records is None]
+    check = replace(blank, found=found, servers=servers)
+    if not good:
+        return _missing(check, wanted, answers)
+    if len(good) < len(answers):
+        some = ", ".join(one.server for one in answers if one not in good)
+        return replace(
+            check,
+            state="failed",
+            meaning=f"the servers differ, and it depends on chance what a receiver sees: not so at {some}",
+            next_step="see that the change reached every name server (the SOA serial, zone transfers), then check again",
+        )
+    beside = _beside(wanted, good[0].records or ())
+    if beside:
+        return replace(check, state="failed", meaning=beside[0], next_step=beside[1])
+    if silent:
+        some = "; ".join(f"{one.server}: {one.words}" for one in silent)
+        return replace(
+            check,
+            state="warning",
+            meaning=f"it is right where it is answered, but not every name server answers ({some})",
+            next_step="mend or remove that name server: receivers that ask it wait or give up",
+        )
+    return replace(check, state="ok", meaning=wanted.purpose)
+
+
+def return_path_spf(name: str, results: Sequence[tuple[str, SpfResult]], domain: str) -> Check:
+    """SPF as receivers evaluate it, for each address that mail leaves from: ``(source, result)``."""
+    expected = "pass for every source"
+    bad = [(source, one) for source, one in results if one.verdict != "pass"]
+    found = ", ".join(f"{source}: {one.verdict}" for source, one in results)
+    if not results:
+        return Check(name, "unknown", "", expected, "no source has an address of its own that could be evaluated")
+    if not bad:
+        most = max(one.lookups for _, one in results)
+        return Check(
+            name, "ok", f"{found} ({most} of 10 look-ups)", expected, f"receivers accept every source for {domain}"
+        )
+    source, worst = bad[0]
+    state: State = "unknown" if all(one.verdict == "temperror" for _, one in bad) else "failed"
+    return Check(
+        name,
+        state,
+        found,
+        expected,
+        f"mail from {source} with {domain} as return-path gets {worst.verdict}: {worst.why}",
+        f"publish the SPF record as planned: mailfleet domain plan {domain}" if state == "failed" else "check again",
+    )
+
+
+def dmarc(found: Discovered, domain: str, expected: str) -> Check:
+    """Whether a policy speaks for the domain, and how far it goes."""
+    if found.failed:
+        return Check("dmarc", "unknown", found.problem, expected, "the DNS gives no answer", "check again later")
+    if found.record is None:
+        return Check(
+            "dmarc",
+            "failed",
+            found.problem,
+            expected,
+            "Gmail, Yahoo and Microsoft refuse bulk mail from domains without DMARC",
+            f"publish it at _dmarc.{domain}, exactly as expected; mend or remove what is there",
+        )
+    text = str(found.record)
+    if found.record.policy == "none":
+        return Check(
+            "dmarc",
+            "ok",
+            text,
+            expected,
+            "receivers report and do nothing: the first stage",
+            "when reports show that all your own mail passes, go on to quarantine: mailfleet domain dmarc",
+        )
+    return Check(
+        "dmarc", "ok", text, expected, f"what pretends to be from {domain} is asked to be held as {found.record.policy}"
+    )
+
+
+def ready_for_bulk(checks: Sequence[Check]) -> list[Check]:
+    """What keeps a domain from sending bulk: failed checks of what providers demand. Empty: it is ready, as far as is known."""
+    demanded = ("dkim:", "spf-return-path", "dmarc", "alignment")
+    return [one for one in checks if one.state == "failed" and one.name.startswith(demanded)]
+
+
+def _has(wanted: Wanted, records: Sequence[str]) -> bool:
+    if wanted.type == "TXT" and wanted.check.startswith("dkim:"):
+        ours = _key(wanted.value)
+        return any(ours is not None and _key(text) == ours for text in records)
+    if wanted.type == "TXT":
+        return any(" ".join(text.split()) == " ".join(wanted.value.split()) for text in records)
+    value = wanted.value.lower().rstrip(".") if wanted.value != "0 ." else wanted.value
+    return value in records
+
+
+def _key(text: str) -> tuple[str, str] | None:
+    """Algorithm and key, without the white space that DNS tools put in."""
+    try:
+        tags = parse_tags(text)
+    except InputError:
+        return None
+    return tags.get("k", "rsa"), "".join(tags.get("p", "").split())
+
+
+def _missing(check: Check, wanted: Wanted, answers: Sequence[Heard]) -> Check:
+    where = f"{wanted.name} ({wanted.type})"
+    if not any(one.records for one in answers):
+        return replace(
+            check,
+            state="failed",
+            meaning=f"there is no such record: {wanted.purpose}",
+            next_step=f"publish it at {where}, exactly as expected",
+        )
+    meaning = "another record is there"
+    if wanted.check.startswith("dkim:"):
+        meaning = "another key is there than the one that signs: every signature fails"
+    elif wanted.type == "MX":
+        meaning = "bounces go to another server and never reach us"
+    return replace(check, state="failed", meaning=meaning, next_step=f"replace what is at {where} by what is expected")
+
+
+def _beside(wanted: Wanted, records: Sequence[str]) -> tuple[str, str] | None:
+    """What stands beside a right record and spoils it."""
+    if wanted.type == "TXT" and wanted.value.startswith("v=spf1") and len(speaks_for_spf(records)) > 1:
+        return "two SPF records: receivers then count neither (permerror)", "keep one: merge them, or remove the other"
+    if wanted.check.startswith("dkim:") and len(records) > 1:
+        return "two records for one selector: receivers may take either", "remove the one that is not ours"
+    if wanted.type == "MX" and wanted.manner == "own" and len(records) > 1:
+        return (
+            "another mail host stands beside ours: late bounces may go there",
+            "remove the other MX records at this name",
+        )
+    return None
+
+
+def _found(answers: Sequence[Heard]) -> str:
+    found = dict.fromkeys(text for one in answers for text in one.records or ())
+    return " | ".join(found) or "nothing"
+
+
+def _server_line(one: Heard) -> str:
+    if one.records is None:
+        return f"{one.server}: {one.words}"
+    return f"{one.server}: {' | '.join(one.records) or 'nothing'}"

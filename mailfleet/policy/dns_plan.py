@@ -1,0 +1,186 @@
+"""What the DNS must hold for a sending domain: every record, with its purpose. Pure; whether it is there is another's question."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from mailfleet.mail.dmarc import DmarcRecord, Policy, is_dmarc
+from mailfleet.mail.spf_macro import SpfSyntaxError, parse_domain_spec
+from mailfleet.mail.spf_record import MAX_LOOKUPS, Directive, SpfRecord, is_spf, parse
+
+Manner = Literal["own", "merge", "leave"]
+MAX_STRING = 255  # octets in one character-string (RFC 1035 3.3); a TXT record is several of them
+
+
+class Wanted(NamedTuple):
+    """A record. ``manner``: the name is ours; it is shared, and what others have there stays; or it is left when something is there.
+
+    ``check`` is what the check is called that looks after it.
+    """
+
+    check: str
+    name: str
+    type: str
+    value: str
+    purpose: str
+    manner: Manner = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a plan is made from. ``hostname``: this server's name. ``keys``: ``(selector, public record)``.
+
+    ``addresses``: of every source that the domain's mail may leave from; ``any_address``: some source takes what the system chooses.
+    """
+
+    domain: str
+    return_path_host: str
+    hostname: str
+    keys: tuple[tuple[str, str], ...]
+    addresses: tuple[str, ...] = ()
+    any_address: bool = True
+    dmarc_policy: Policy = "none"
+    dmarc_reports_to: str = ""
+
+
+class Existing(NamedTuple):
+    """What others have published at names that are shared. ``spf_lookups``: what the SPF record there needs already."""
+
+    spf: str = ""
+    spf_lookups: int = 0
+    dmarc: str = ""
+
+
+NOTHING = Existing()
+
+
+def plan(facts: Facts, existing: Existing = NOTHING) -> list[Wanted]:
+    """Every record, those first that mail cannot do without."""
+    made = [
+        Wanted(
+            f"dkim:{selector}",
+            f"{selector}._domainkey.{facts.domain}",
+            "TXT",
+            record,
+            "DKIM: the public half of a key that signs mail",
+        )
+        for selector, record in facts.keys
+    ]
+    made += [
+        Wanted(
+            "return-path-mx",
+            facts.return_path_host,
+            "MX",
+            f"10 {facts.hostname}.",
+            "return-path: where late bounces come back to",
+        ),
+        Wanted(
+            "spf-return-path",
+            facts.return_path_host,
+            "TXT",
+            str(SpfRecord((*terms(facts), Directive("-", "all")))),
+            "SPF of the return-path: who may send, and nobody else",
+        ),
+    ]
+    merged = merged_spf(facts, existing)
+    if merged:
+        purpose = "SPF of the domain itself, for receivers and tools that look there"
+        made.append(Wanted("spf-from", facts.domain, "TXT", merged, purpose, "merge"))
+    made.append(
+        Wanted(
+            "dmarc",
+            f"_dmarc.{facts.domain}",
+            "TXT",
+            existing.dmarc if is_dmarc(existing.dmarc) else str(dmarc(facts)),
+            "DMARC: Gmail, Yahoo and Microsoft want one from bulk senders; p=none is the start",
+            "leave",
+        )
+    )
+    return made
+
+
+def terms(facts: Facts) -> tuple[Directive, ...]:
+    """The mechanisms that let every source send: addresses themselves, which need no look-up."""
+    found: list[Directive] = []
+    addresses = [ipaddress.ip_address(one) for one in facts.addresses]
+    four = [ipaddress.IPv4Network(one) for one in addresses if isinstance(one, ipaddress.IPv4Address)]
+    six = [ipaddress.IPv6Network(one) for one in addresses if isinstance(one, ipaddress.IPv6Address)]
+    found += [Directive("+", "ip4", network=network) for network in ipaddress.collapse_addresses(four)]
+    found += [Directive("+", "ip6", network=network) for network in ipaddress.collapse_addresses(six)]
+    if facts.any_address or not found:
+        found.append(Directive("+", "a", parse_domain_spec(facts.hostname)))
+    return tuple(found)
+
+
+def merged_spf(facts: Facts, existing: Existing) -> str:
+    """The domain's own record with ours in it; empty where what is there cannot be read, and so must not be touched.
+
+    It includes the return-path's, so that a new source changes one record only; where that would need more look-ups than are
+    allowed, the addresses stand in it themselves.
+    """
+    ours: tuple[Directive, ...] = (Directive("+", "include", parse_domain_spec(facts.return_path_host)),)
+    if not existing.spf:
+        return str(SpfRecord((*ours, Directive("~", "all"))))
+    try:
+        record = parse(existing.spf)
+    except SpfSyntaxError:
+        return ""
+    if any(one.mechanism == "include" and one.domain == ours[0].domain for one in record.directives):
+        return existing.spf
+    nested = sum(1 for one in terms(facts) if one.network is None)
+    if existing.spf_lookups + 1 + nested > MAX_LOOKUPS:
+        ours = tuple(one for one in terms(facts) if one not in record.directives)
+        if not ours:
+            return existing.spf
+    place = next(
+        (index for index, one in enumerate(record.directives) if one.mechanism == "all"), len(record.directives)
+    )
+    return str(replace(record, directives=(*record.directives[:place], *ours, *record.directives[place:])))
+
+
+def dmarc(facts: Facts) -> DmarcRecord:
+    """The record at the stage that the domain is at."""
+    to = (f"mailto:{facts.dmarc_reports_to}",) if facts.dmarc_reports_to else ()
+    return DmarcRecord(facts.dmarc_policy, aggregate_to=to)
+
+
+def never_sends(domain: str) -> list[Wanted]:
+    """For a domain that sends and receives nothing: nobody can speak in its name (RFC 7208 10.1.2, RFC 7489, RFC 7505)."""
+    return [
+        Wanted("spf-from", domain, "TXT", "v=spf1 -all", "SPF: nobody may send"),
+        Wanted("dkim:*", f"*._domainkey.{domain}", "TXT", "v=DKIM1; p=", "DKIM: every key is revoked (RFC 6376 3.6.1)"),
+        Wanted(
+            "dmarc",
+            f"_dmarc.{domain}",
+            "TXT",
+            "v=DMARC1; p=reject; sp=reject",
+            "DMARC: refuse what claims to be from it",
+        ),
+        Wanted("null-mx", domain, "MX", "0 .", "it takes no mail"),
+    ]
+
+
+def zone_text(records: Iterable[Wanted], ttl_s: int) -> str:
+    """As lines of a zone file, TXT in pieces of 255 octets."""
+    return "".join(f"{one.name}. {ttl_s} IN {one.type} {rdata_text(one.type, one.value)}\n" for one in records)
+
+
+def rdata_text(kind: str, value: str) -> str:
+    """The value as a zone file has it."""
+    if kind != "TXT":
+        return value
+    escaped = [piece.replace("\\", "\\\\").replace('"', '\\"') for piece in pieces(value)]
+    return " ".join(f'"{piece}"' for piece in escaped)
+
+
+def pieces(value: str) -> list[str]:
+    """A TXT value in strings of at most 255 octets; ASCII, as every record here is."""
+    return [value[at : at + MAX_STRING] for at in range(0, len(value), MAX_STRING)] or [""]
+
+
+def speaks_for_spf(records: Sequence[str]) -> list[str]:
+    """The SPF records among TXT records."""
+    return [text for text in records if is_spf(text)]

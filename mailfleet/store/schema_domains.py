@@ -1,0 +1,64 @@
+"""Tables of what the DNS holds for us: where it is written, what we put there, and what was seen."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Index, LargeBinary, Table, UniqueConstraint
+
+from mailfleet.store.columns import id_column, int_column, key_column, key_text, metadata, text_column
+
+dns_target = Table(  # a zone that may be written to
+    "dns_target",
+    metadata,
+    id_column(),
+    int_column("tenant_id", 0),  # 0: for every tenant
+    text_column("zone"),
+    text_column("kind"),  # rfc2136
+    text_column("server"),  # address or address:port
+    text_column("key_name", ""),  # of TSIG
+    text_column("algorithm", ""),
+    Column("sealed_secret", LargeBinary),
+    int_column("created_ms"),
+    UniqueConstraint("zone"),
+)
+
+dns_record = Table(  # a record that we put there, and so may change and remove
+    "dns_record",
+    metadata,
+    key_column("domain_id"),
+    key_text("name"),
+    key_text("type"),
+    key_text("value"),
+    int_column("created_ms"),
+)
+
+domain_check = Table(  # how each check stands
+    "domain_check",
+    metadata,
+    key_text("subject"),  # a sending domain
+    key_text("name"),
+    text_column("state"),  # ok | warning | failed | unknown
+    text_column("found"),
+    text_column("expected"),
+    text_column("servers"),  # JSON array
+    text_column("meaning"),
+    text_column("next_step"),
+    int_column("doubt", 0),
+    int_column("since_ms"),
+    int_column("seen_ms"),
+)
+
+domain_check_past = Table(  # each change of state
+    "domain_check_past",
+    metadata,
+    id_column(),
+    text_column("subject"),
+    text_column("name"),
+    text_column("before"),
+    text_column("state"),
+    text_column("found"),
+    text_column("meaning"),
+    int_column("at_ms"),
+    Index("domain_check_past_subject", "subject", "id"),
+)
+
+TABLES = (dns_target, dns_record, domain_check, domain_check_past)
