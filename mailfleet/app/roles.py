@@ -17,6 +17,7 @@ from mailfleet.app.patience import patiently, unless_stopped
 from mailfleet.base.errors import ConfigError
 from mailfleet.base.ids import TenantId
 from mailfleet.config.settings import Settings, worker_count
+from mailfleet.config.warmup import load_plans
 from mailfleet.engine.maintain import Maintainer
 from mailfleet.engine.requests import Actor
 from mailfleet.sandbox import role as sandbox_role
@@ -108,7 +109,15 @@ async def _sandbox(base: compose.Base, stop: asyncio.Event) -> None:
 
 async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
     look = compose.reputation(base) if base.settings.reputation.brakes else None
-    maintainer = Maintainer(base.database, base.folder.run, base.clock, time_scale=base.time_scale, reputation=look)
+    maintainer = Maintainer(
+        base.database,
+        base.folder.run,
+        base.clock,
+        time_scale=base.time_scale,
+        reputation=look,
+        blocklists=compose.blocklists(base),
+        plans=load_plans(),
+    )
     await maintainer.run(stop)
 
 
