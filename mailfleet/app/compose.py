@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from mailfleet.app import metering
+from mailfleet.app.dns import domains_of
 from mailfleet.app.egress import way_of
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.limits import limits_of
@@ -180,11 +181,14 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         ids=base.ids,
         time_scale=scale,
     )
+    domains, rotation = domains_of(base, nameservers_of(base.settings))
     services = Services(
         messages=acceptor,
         campaigns=campaigns,
         observe=observer,
         manage=manage,
+        domains=domains,
+        rotation=rotation,
         fleet=fleet,
         relays=_relays(base),
         steer=steer,

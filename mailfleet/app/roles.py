@@ -11,6 +11,7 @@ from typing import Any
 import uvloop
 
 from mailfleet.app import compose, deliver, front
+from mailfleet.app.dns import domains_of
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.metering import Meter
 from mailfleet.app.patience import patiently, unless_stopped
@@ -117,6 +118,7 @@ async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
         reputation=look,
         blocklists=compose.blocklists(base),
         plans=load_plans(),
+        dns=None if base.settings.sandbox.enabled else domains_of(base, compose.nameservers_of(base.settings)),
     )
     await maintainer.run(stop)
 

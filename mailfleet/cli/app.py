@@ -12,6 +12,7 @@ from mailfleet.cli import (
     blocklist,
     campaign,
     db,
+    domains,
     explain,
     find,
     fleet,
@@ -89,7 +90,8 @@ app.command("rehearse", cls=rehearse.ByDay)(rehearse.rehearse)
 app.command("trace")(find.trace)
 app.command("queue")(find.queue)
 app.command("events")(find.events)
-app.add_typer(manage.domain_app)
+app.add_typer(domains.domain_app)
+app.add_typer(domains.dns_app)
 app.add_typer(manage.credential_app)
 app.add_typer(manage.token_app)
 app.add_typer(manage.suppression_app)

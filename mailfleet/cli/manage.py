@@ -1,4 +1,4 @@
-"""``mailfleet domain``, ``credential``, ``token`` and ``suppression``: what may send, who may ask, who must not be mailed."""
+"""``mailfleet credential``, ``token`` and ``suppression``: what may send, who may ask, who must not be mailed."""
 
 from __future__ import annotations
 
@@ -11,72 +11,9 @@ from mailfleet.cli import show
 from mailfleet.cli.client import Api, path_of
 from mailfleet.cli.frame import DataOption, JsonOption, group
 
-domain_app = group("domain", "Sending domains: their keys and the DNS records to publish.")
 credential_app = group("credential", "SMTP logins for your applications.")
 token_app = group("token", "Bearer tokens for the HTTP API and this command line.")
 suppression_app = group("suppression", "Addresses that must not be mailed.")
-
-
-@domain_app.command("add")
-def add_domain(
-    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain in From, for example shop.example.")],
-    ed25519: Annotated[bool, typer.Option("--ed25519", help="Sign with an Ed25519 key too, beside RSA-2048.")] = False,
-    as_json: JsonOption = False,
-    data: DataOption = None,
-) -> None:
-    """Add a sending domain: makes its keys and prints the DNS records to publish."""
-    with Api.open(data) as api:
-        view = api.post("/v1/domains", {"domain": domain, "ed25519": ed25519})
-    if as_json:
-        show.json_line(view)
-        return
-    show.say(show.stdout(), f"{view['domain']} was added. Publish these records where its DNS is run:\n")
-    _print_records(view)
-
-
-@domain_app.command("list")
-def list_domains(as_json: JsonOption = False, data: DataOption = None) -> None:
-    """List the sending domains."""
-    _list(
-        "/v1/domains", as_json, data,
-        ("domain", "return-path host", "selectors", "added (UTC)"),
-        lambda view: (view["domain"], view["return_path_host"], ", ".join(view["selectors"]), show.moment(view["created_at"])),
-        "No sending domain yet. Add one: mailfleet domain add shop.example",
-    )  # fmt: skip
-
-
-@domain_app.command("show")
-def show_domain(
-    domain: Annotated[str, typer.Argument(metavar="DOMAIN")], as_json: JsonOption = False, data: DataOption = None
-) -> None:
-    """Show a sending domain and its DNS records."""
-    with Api.open(data) as api:
-        view = api.get(path_of("domains", domain))
-    if as_json:
-        show.json_line(view)
-        return
-    show.say(show.stdout(), f"{view['domain']}, added {show.moment(view['created_at'])} UTC. Its records in the DNS:\n")
-    _print_records(view)
-
-
-@domain_app.command("remove")
-def remove_domain(
-    domain: Annotated[str, typer.Argument(metavar="DOMAIN")], as_json: JsonOption = False, data: DataOption = None
-) -> None:
-    """Forget a sending domain and its keys."""
-    _remove(path_of("domains", domain), domain, as_json, data)
-
-
-def _print_records(view: Mapping[str, Any]) -> None:
-    """Each record in blocks of lines, value whole on its own line: DKIM keys are long and must survive copying."""
-    console = show.stdout()
-    for record in view["records"]:
-        show.say(
-            console,
-            show.styled((record["name"], "bold"), (f"  {record['type']}  ", "cyan"), (record["purpose"], "dim")),
-        )
-        console.print(show.styled(("    ", ""), (record["value"], "")), soft_wrap=True)
-    show.say(console)
 
 
 @credential_app.command("add")
@@ -125,7 +62,7 @@ def remove_credential(
     data: DataOption = None,
 ) -> None:
     """Revoke an SMTP login at once."""
-    _remove(path_of("credentials", credential), credential, as_json, data)
+    remove(path_of("credentials", credential), credential, as_json, data)
 
 
 @token_app.command("add")
@@ -165,7 +102,7 @@ def remove_token(
     data: DataOption = None,
 ) -> None:
     """Revoke an API token at once."""
-    _remove(path_of("tokens", token), token, as_json, data)
+    remove(path_of("tokens", token), token, as_json, data)
 
 
 @suppression_app.command("add")
@@ -221,7 +158,7 @@ def remove_suppression(
     data: DataOption = None,
 ) -> None:
     """Lift a suppression."""
-    _remove("/v1/suppressions", address, as_json, data, address=address, stream=stream)
+    remove("/v1/suppressions", address, as_json, data, address=address, stream=stream)
 
 
 def _scope(view: Mapping[str, Any]) -> str:
@@ -254,7 +191,8 @@ def print_list(found: Iterable[Any], as_json: bool, columns: tuple[str, ...], ro
         show.say(show.stdout(), none)
 
 
-def _remove(path: str, what: str, as_json: bool, data: Any, **params: object) -> None:
+def remove(path: str, what: str, as_json: bool, data: Any, **params: object) -> None:
+    """Remove a record by its path, and say so."""
     with Api.open(data) as api:
         api.delete(path, **params)
     if as_json:

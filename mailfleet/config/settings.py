@@ -149,6 +149,13 @@ class Dns(_Section):
     timeout_s: float = Field(
         5, gt=0, description="Wait for one resolver's answer. Each question is asked up to three times."
     )
+    authoritative_port: int = Field(
+        53, ge=1, le=65535, description="Port of authoritative name servers. Other than 53 only in test networks."
+    )
+    validator: str = Field(
+        "", description='A resolver that validates DNSSEC, as "address" or "address:port"; empty asks none.'
+    )
+    ttl_s: int = Field(300, ge=1, le=86400, description="TTL of the records that Mailfleet publishes.")
 
 
 class Delivery(_Section):

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from mailfleet.base.clock import Clock
+from mailfleet.base.errors import ConflictError
 from mailfleet.engine.domain_checks import heard
 from mailfleet.mail.dmarc import is_dmarc
 from mailfleet.mail.spf_record import is_spf
 from mailfleet.net.authoritative import Asked, Authoritative
-from mailfleet.net.dns_update import Change, DynamicUpdate
+from mailfleet.net.dns_update import Change, DnsUpdateError, DynamicUpdate, Guard
 from mailfleet.policy import dns_checks
 from mailfleet.policy.dns_plan import Wanted
 from mailfleet.store import dns as dns_rows
@@ -40,6 +41,7 @@ class Diff(NamedTuple):
     changes: tuple[Change, ...]
     conflicts: tuple[Conflict, ...]
     unknown: tuple[str, ...] = ()
+    guards: tuple[Guard, ...] = ()  # what must still be there when it is made
 
 
 class Zones(NamedTuple):
@@ -84,14 +86,18 @@ class DnsPublisher:
                 conflicts += [conflict] if conflict else []
         planned = {(one.name, one.type, one.value) for one in wanted}
         for name, kind, value in sorted(ours - planned):
-            if value in (_there(asked[name, kind]) or ()):
-                changes.append(_change("remove", name, kind, value))
-        return Diff(tuple(dict.fromkeys(changes)), tuple(conflicts), tuple(unknown))
+            there = _there(asked[name, kind]) or {}
+            seen = value if kind == "TXT" else value.removesuffix(".").lower()
+            if seen in there:
+                changes.append(Change("remove", name, kind, value, there[seen]))
+        removals = dict.fromkeys((one.name, one.type) for one in changes if one.action == "remove")
+        guards = [Guard(*place, tuple((_there(asked[place]) or {}).values())) for place in removals]
+        return Diff(tuple(dict.fromkeys(changes)), tuple(conflicts), tuple(unknown), tuple(guards))
 
     async def publish(self, domain_id: int, diff: Diff, zones: Zones) -> list[Change]:
         """Make the changes; returns those that must be made by hand, since nobody told how their zone is written to.
 
-        Raises ``DnsUpdateError``: the zone at fault is as it was, and calling again goes on.
+        Raises ``ConflictError``: the zone at fault is as it was, and calling again goes on.
         """
         by_zone: dict[str, list[Change]] = {}
         by_hand: list[Change] = []
@@ -106,7 +112,15 @@ class DnsPublisher:
         for zone, some in by_zone.items():
             await self._remember(domain_id, some)
             gone = [one for one in some if one.action == "remove"]
-            await self._update_of(targets[zone]).apply(some, self._ttl_s, unless=gone)
+            try:
+                names = {one.name for one in some}
+                guards = [one for one in diff.guards if one.name in names]
+                await self._update_of(targets[zone]).apply(some, self._ttl_s, guards)
+            except DnsUpdateError as error:
+                mend = (
+                    f"mend it there or in mailfleet dns, and publish again: what was done in other zones stays ({zone})"
+                )
+                raise ConflictError(str(error), where=zone, mend=mend) from None
             await self._forget(domain_id, gone)
         return by_hand
 
@@ -139,22 +153,22 @@ class DnsPublisher:
             await self._database.write(forget)
 
 
-def _there(asked: Asked) -> set[str] | None:
-    """All that any server has; None where none answers."""
+def _there(asked: Asked) -> dict[str, str] | None:
+    """All that any server has, with the form that it has there; None where none answers."""
     if not asked.answers:
         return None
-    return {text for one in asked.answers for text in one.records}
+    return {text: raw for one in asked.answers for text, raw in zip(one.records, one.raw, strict=True)}
 
 
 def _for_one(
-    one: Wanted, there: set[str], ours: set[tuple[str, str, str]], *, adopt: bool
+    one: Wanted, there: dict[str, str], ours: set[tuple[str, str, str]], *, adopt: bool
 ) -> tuple[list[Change], Conflict | None]:
-    present = {text.lower() if one.type != "TXT" else text for text in there}
-    value = one.value.lower().removesuffix(".") if one.type != "TXT" and one.value != "0 ." else one.value
+    value = one.value if one.type == "TXT" or one.value == "0 ." else one.value.lower().removesuffix(".")
     rivals = sorted(text for text in there if text != value and _rivals(one, text))
     foreign = [text for text in rivals if (one.name, one.type, _stored(one, text)) not in ours]
-    if value in present and not foreign:
-        return [_change("remove", one.name, one.type, _stored(one, text)) for text in rivals], None
+    removals = [Change("remove", one.name, one.type, _stored(one, text), there[text]) for text in rivals]
+    if value in there and not foreign:
+        return removals, None
     if foreign and one.manner == "leave":
         return [], None
     if foreign and not adopt:
@@ -162,10 +176,7 @@ def _for_one(
         if one.manner == "merge":
             why = "an SPF record of others is there: ours would be merged into it"
         return [], Conflict(one.name, one.type, " | ".join(foreign), one.value, why)
-    changes = [_change("remove", one.name, one.type, _stored(one, text)) for text in rivals]
-    if value not in present:
-        changes.append(_change("add", one.name, one.type, one.value))
-    return changes, None
+    return [*removals, *([] if value in there else [Change("add", one.name, one.type, one.value)])], None
 
 
 def _rivals(one: Wanted, text: str) -> bool:
@@ -180,7 +191,3 @@ def _rivals(one: Wanted, text: str) -> bool:
 def _stored(one: Wanted, text: str) -> str:
     """A record as it is kept: host names with their final dot."""
     return text if one.type == "TXT" or text.endswith(".") else f"{text}."
-
-
-def _change(action: str, name: str, kind: str, value: str) -> Change:
-    return Change("add" if action == "add" else "remove", name, kind, value)

@@ -13,8 +13,10 @@ from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.engine import braking, warming
 from mailfleet.engine.blocklists import Blocklists
+from mailfleet.engine.domains import Domains
 from mailfleet.engine.recover import recover_lease, slot_lock
 from mailfleet.engine.reputation import Reputation
+from mailfleet.engine.rotation import Rotation
 from mailfleet.policy.brakes import loosen
 from mailfleet.policy.warmup import Plan
 from mailfleet.store import access, allowances, brakes, campaigns, clock_steps, events, queue
@@ -40,11 +42,14 @@ class Maintainer:
         reputation: Reputation | None = None,
         blocklists: Blocklists | None = None,
         plans: Mapping[str, Plan] | None = None,
+        dns: tuple[Domains, Rotation] | None = None,
     ) -> None:
         self._database, self._run_folder, self._clock = database, run_folder, clock
         self._time_scale, self._reputation, self._blocklists = time_scale, reputation, blocklists
         self._plans = plans or {}
+        self._dns = dns
         self._looking: asyncio.Task[int] | None = None
+        self._checking: asyncio.Task[None] | None = None
         self._ahead_ms: int | None = None  # of the wall clock before the monotonic one, when last looked at
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -61,7 +66,7 @@ class Maintainer:
             if turn % 4 == 0:
                 works += [self.reap_leases, self.finish_done]
             if turn % 10 == 0:
-                works += [self.look_at_block_lists]
+                works += [self.look_at_block_lists, self.look_at_domains]
             if turn % 60 == 0:
                 works += [self.look_at_reputation]
             if turn % 600 == 0:
@@ -93,6 +98,19 @@ class Maintainer:
         before, self._looking = self._looking, asyncio.create_task(self._blocklists.run_due(), name="block lists")
         if before is not None:
             before.result()
+
+    async def look_at_domains(self) -> None:
+        """Checks that are due and keys on their way, beside everything else as well."""
+        if self._dns is None or (self._checking is not None and not self._checking.done()):
+            return
+        before, self._checking = self._checking, asyncio.create_task(self._dns_work(*self._dns), name="domains")
+        if before is not None:
+            before.result()
+
+    @staticmethod
+    async def _dns_work(domains: Domains, rotation: Rotation) -> None:
+        await rotation.run()
+        await domains.run_due()
 
     async def look_at_reputation(self) -> None:
         """Brakes at the thresholds of providers, where they are wanted; old counts go, and idle sources are forgotten."""

@@ -13,12 +13,14 @@ from typing import Protocol
 
 from mailfleet.base.errors import Problem
 from mailfleet.engine.blocklists import Blocklists
+from mailfleet.engine.domains import Domains
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.forecasts import Forecaster
 from mailfleet.engine.relay_check import RelayChecker
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
+from mailfleet.engine.rotation import Rotation
 from mailfleet.engine.steer import Steering
 from mailfleet.engine.views import (
     CampaignAccepted,
@@ -216,6 +218,8 @@ class Services:
     campaigns: CampaignService
     observe: ObserveService
     manage: ManageService
+    domains: Domains
+    rotation: Rotation
     fleet: Fleet
     relays: RelayChecker
     steer: Steering

@@ -15,7 +15,7 @@ from mailfleet.config.settings import Settings
 from mailfleet.engine.services import Services
 from mailfleet.engine.views import Health
 from mailfleet.listen import http_docs, http_problems, metrics
-from mailfleet.listen.api import blocklists, campaigns, fleet, manage, messages, observe, reputation
+from mailfleet.listen.api import blocklists, campaigns, domains, fleet, manage, messages, observe, reputation
 from mailfleet.listen.api.bodies import CampaignBody, CampaignOptions, MessageBody
 from mailfleet.listen.http_auth import Engine
 from mailfleet.listen.http_body import BodyRoom, CarefulHeaders, SmallBodies, max_body_bytes
@@ -82,6 +82,7 @@ def create_app(services: Services, settings: Settings, telemetry: metrics.Teleme
         fleet.router,
         reputation.router,
         blocklists.router,
+        domains.router,
     ):
         app.include_router(router, responses=problems)
     _add_health(app)

@@ -41,6 +41,7 @@ class Said(NamedTuple):
     records: tuple[str, ...] = ()
     words: str = ""
     over_tcp: bool = False
+    raw: tuple[str, ...] = ()  # the records as a zone file has them, strings of TXT as they are divided
 
     @property
     def answers(self) -> bool:
@@ -190,7 +191,8 @@ def _said(server: _Server, answer: dns.message.Message, name: str, kind: str, ov
     for _ in range(_MAX_ALIASES):
         found = by_name.get((at, wanted))
         if found is not None:
-            return Said(*server, "found", tuple(_record(data, kind) for data in found), over_tcp=over_tcp)
+            records, raw = tuple(_record(data, kind) for data in found), tuple(str(data) for data in found)
+            return Said(*server, "found", records, over_tcp=over_tcp, raw=raw)
         alias = by_name.get((at, dns.rdatatype.CNAME))
         if alias is None:
             break

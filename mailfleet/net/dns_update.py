@@ -35,6 +35,20 @@ class Change(NamedTuple):
     name: str
     type: str
     value: str
+    raw: str = ""  # of one to remove: as the server has it, where its strings are divided otherwise than ours
+
+    @property
+    def rdata(self) -> str:
+        """As a zone file has it."""
+        return self.raw or rdata_text(self.type, self.value)
+
+
+class Guard(NamedTuple):
+    """All records of a name and type as they must still be."""
+
+    name: str
+    type: str
+    rdatas: tuple[str, ...]
 
 
 _SAYS = {
@@ -72,22 +86,23 @@ class DynamicUpdate:
                     "the secret is not base64", where="secret", mend="give it as the key file of the server has it"
                 ) from None
 
-    async def apply(self, changes: Iterable[Change], ttl_s: int, unless: Sequence[Change] = ()) -> None:
+    async def apply(self, changes: Iterable[Change], ttl_s: int, guards: Sequence[Guard] = ()) -> None:
         """All of them in one transaction of the server. Raises ``DnsUpdateError``.
 
-        ``unless``: records that must still be there (RFC 2136 2.4.2), or the zone has changed since it was looked at.
+        ``guards``: what must still be there (RFC 2136 2.4.2), or the zone has changed since it was looked at.
         """
         update = dns.update.UpdateMessage(self._zone, keyring=self._keys, keyalgorithm=self._algorithm)
-        for one in unless:
-            update.present(dns.name.from_text(one.name), one.type, rdata_text(one.type, one.value))
+        for guard in guards:
+            for rdata in guard.rdatas:
+                update.present(dns.name.from_text(guard.name), guard.type, rdata)
         count = 0
         for one in changes:
             name = dns.name.from_text(one.name)
             count += 1
             if one.action == "remove":
-                update.delete(name, one.type, rdata_text(one.type, one.value))
+                update.delete(name, one.type, one.rdata)
             else:
-                update.add(name, ttl_s, one.type, rdata_text(one.type, one.value))
+                update.add(name, ttl_s, one.type, one.rdata)
         if not count:
             return
         check_destination(self._server[0], loopback_only=self._loopback_only)

@@ -76,6 +76,8 @@ class EventKind(StrEnum):
     LISTING_OPENED = "listing_opened"  # on a block list
     LISTING_CLOSED = "listing_closed"
     COMPLAINED = "complained"
+    DOMAIN_CHANGED = "domain_changed"  # a check of a sending domain's DNS stands otherwise than before
+    KEY_CHANGED = "key_changed"  # a DKIM key was made, signs, was put aside or is gone
 
 
 _S = DeliveryState

@@ -56,10 +56,10 @@ def add_key(tx: Tx, key: DkimKey) -> None:
 
 
 def set_stage(tx: Tx, key_id: int, stage: str, now_ms: int) -> None:
-    """``active`` signs; ``next`` is being published; ``old`` is kept for mail under way."""
+    """``active`` signs, and so does ``leaked`` until another does; ``next`` is being published; ``old`` is kept for mail under way."""
     tx.run(
         "UPDATE dkim_key SET stage = ?, active = ?, since_ms = ? WHERE id = ?",
-        (stage, int(stage == "active"), now_ms, key_id),
+        (stage, int(stage in ("active", "leaked")), now_ms, key_id),
     )
 
 

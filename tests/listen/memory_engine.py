@@ -17,8 +17,12 @@ from mailfleet.config.blocklists import load_blocklists
 from mailfleet.config.providers import load_providers
 from mailfleet.config.warmup import load_plans
 from mailfleet.engine.blocklists import Blocklists
+from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.connect import Connector, Way
 from mailfleet.engine.descriptors import Descriptors
+from mailfleet.engine.dns_publish import DnsPublisher
+from mailfleet.engine.domain_checks import DomainChecker
+from mailfleet.engine.domains import Domains
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.forecasts import Forecaster
@@ -26,6 +30,7 @@ from mailfleet.engine.limits import LaneLimits
 from mailfleet.engine.relay_check import RelayChecker
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
+from mailfleet.engine.rotation import Rotation
 from mailfleet.engine.services import MAX_CHUNK_ROWS, Services
 from mailfleet.engine.shared import LongReads
 from mailfleet.engine.steer import Steering
@@ -53,10 +58,13 @@ from mailfleet.engine.views import (
     Trace,
 )
 from mailfleet.mail.address import Address
+from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_query import DnsQuerier
+from mailfleet.net.dns_update import DynamicUpdate
 from mailfleet.net.resolver import Resolver
 from mailfleet.net.smtp_peer import ClientOptions
 from mailfleet.store.database import open_database
+from mailfleet.store.dns import Target
 
 AT = "2026-01-31T09:00:00.000Z"
 ALL = frozenset({"send", "read", "manage"})
@@ -168,6 +176,22 @@ class MemoryEngine:
         self.relays = RelayChecker(
             self.database, connector, lambda row: Way(row.id, row.name, options, row.port, relay=True)
         )
+        authoritative = Authoritative(DnsQuerier(["127.0.0.1:9"], 0.1, clock), timeout_s=0.1, loopback_only=True)
+        box = SecretBox(bytes(32))
+
+        def update_of(target: Target) -> DynamicUpdate:
+            return DynamicUpdate(target.zone, ("127.0.0.1", 9), timeout_s=0.1, loopback_only=True)
+
+        publisher = DnsPublisher(self.database, authoritative, update_of, clock, ttl_s=60)
+        checker = DomainChecker(authoritative, private=True)
+        self.domains = Domains(
+            self.database, box, checker, publisher, update_of,
+            hostname="mail.us.test", ttl_s=60, clock=clock, ids=ids, time_scale=1,
+        )  # fmt: skip
+        self.rotation = Rotation(
+            self.database, box, Catalog(self.database, box, clock), self.domains, publisher,
+            hostname="mail.us.test", clock=clock, ids=ids, time_scale=1,
+        )  # fmt: skip
         querier = DnsQuerier(["127.0.0.1:9"], 0.1, clock)
         self.blocklists = Blocklists(
             self.database, querier, load_blocklists(), {}, clock=clock, ids=ids, rng=random.Random(1), time_scale=1
@@ -201,6 +225,8 @@ class MemoryEngine:
             campaigns=_Campaigns(self),
             observe=_Observe(self),
             manage=manage,
+            domains=self.domains,
+            rotation=self.rotation,
             fleet=self.fleet,
             relays=self.relays,
             steer=self.steer,

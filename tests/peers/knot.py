@@ -8,32 +8,49 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 START_S = 20.0
+KEY = "mailfleet-test"
 
 
 class Knot:
-    """``zones`` is ``{name: [line of a zone file]}``; SOA and NS are added."""
+    """``zones`` is ``{name: [line of a zone file]}``; SOA and NS are added.
 
-    def __init__(self, folder: Path, zones: Mapping[str, list[str]]) -> None:
+    ``secret``: of the TSIG key ``KEY``, by which the zones may be updated. ``signed``: with DNSSEC. It answers at all ``addresses``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        zones: Mapping[str, list[str]],
+        *,
+        secret: str = "",
+        signed: bool = False,
+        addresses: Sequence[str] = ("127.0.0.1",),
+    ) -> None:
         binary = shutil.which("knotd") or "/usr/sbin/knotd"
         if not Path(binary).exists():
             pytest.fail("Knot is missing: run scripts/install-dns")
         self._folder, self._serial = folder, 0
         folder.mkdir(parents=True, exist_ok=True)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((addresses[0], 0))
             self.port = int(probe.getsockname()[1])
         for name, lines in zones.items():
             self._write(name, lines)
-        listed = "\n".join(f"  - domain: {name}\n    file: {folder / name}" for name in zones)
+        self._first = addresses[0]
+        more = "\n    zonefile-sync: -1\n    acl: update" if secret else ""
+        more += "\n    dnssec-signing: on" if signed else ""
+        listed = "\n".join(f"  - domain: {name}\n    file: {folder / name}{more}" for name in zones)
+        key = f"key:\n  - id: {KEY}\n    algorithm: hmac-sha256\n    secret: {secret}\n" if secret else ""
+        key += f"acl:\n  - id: update\n    action: [update, transfer]\n    key: {KEY}\n" if secret else ""
+        listen = "".join(f"  listen: {address}@{self.port}\n" for address in addresses)
         (folder / "knot.conf").write_text(
-            f"server:\n  rundir: {folder}\n  listen: 127.0.0.1@{self.port}\n"
-            f"database:\n  storage: {folder}\nzone:\n{listed}\n"
+            f"server:\n  rundir: {folder}\n{listen}database:\n  storage: {folder}\n{key}zone:\n{listed}\n"
         )
         self._process = subprocess.Popen(
             [binary, "-c", str(folder / "knot.conf")],
@@ -49,7 +66,17 @@ class Knot:
     @property
     def address(self) -> str:
         """As settings and resolvers take it."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self._first}:{self.port}"
+
+    def everything(self, name: str) -> list[str]:
+        """What a zone holds now, as ``name ttl type value`` without SOA, NS and what DNSSEC adds."""
+        ran = subprocess.run(
+            ["knotc", "-c", str(self._folder / "knot.conf"), "-b", "zone-read", name],
+            check=True, capture_output=True, timeout=20, text=True,
+        )  # fmt: skip
+        lines = [line.partition("] ")[2] for line in ran.stdout.splitlines() if line.strip()]
+        hidden = {"SOA", "NS", "RRSIG", "NSEC", "NSEC3", "DNSKEY", "NSEC3PARAM", "CDS", "CDNSKEY"}
+        return sorted(line for line in lines if line.split()[2] not in hidden)
 
     def replace(self, name: str, lines: list[str]) -> None:
         """Another content of a zone, from now on."""

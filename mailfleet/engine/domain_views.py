@@ -1,0 +1,135 @@
+"""What the engine answers about the DNS of sending domains."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class PlannedRecord(_View):
+    """A record that the DNS must hold."""
+
+    check: str = Field(description="The check that looks after it.")
+    name: str
+    type: str
+    value: str
+    purpose: str
+    manner: str = Field(
+        description="`own`: the name is ours; `merge`: what others have there stays in it; `leave`: it stays where something is there."
+    )
+    line: str = Field(description="As a line of a zone file.")
+
+
+class PlanView(_View):
+    """All records of a domain."""
+
+    domain: str
+    records: list[PlannedRecord]
+    zone: str = Field(description="All of it as text of a zone file.")
+
+
+class CheckView(_View):
+    """A check, how it stands, and what to do."""
+
+    name: str
+    state: str = Field(description="`ok`, `warning`, `failed` or `unknown`.")
+    found: str
+    expected: str
+    servers: list[str] = Field(description="What each authoritative server says.")
+    meaning: str
+    next_step: str
+    since: str
+    seen: str
+
+
+class ChecksView(_View):
+    """Every check of a domain."""
+
+    domain: str
+    state: str = Field(description="The worst of all.")
+    ready_for_bulk: bool
+    why_not: list[str] = Field(description="What keeps bulk mail from leaving.")
+    checks: list[CheckView]
+
+
+class PastCheckView(_View):
+    """A change of state."""
+
+    at: str
+    name: str
+    before: str
+    state: str
+    found: str
+    meaning: str
+
+
+class ChangeView(_View):
+    """A record to add or remove."""
+
+    action: str = Field(description="`add` or `remove`.")
+    name: str
+    type: str
+    value: str
+
+
+class ConflictView(_View):
+    """Something of others that stands where ours should be; it is not touched."""
+
+    name: str
+    type: str
+    there: str
+    wanted: str = Field(description="The exact text that would do.")
+    why: str
+
+
+class PublishView(_View):
+    """What was changed, or would be."""
+
+    domain: str
+    applied: bool
+    changes: list[ChangeView]
+    by_hand: list[ChangeView] = Field(description="Of zones that nobody told how to write to.")
+    conflicts: list[ConflictView]
+    unknown: list[str] = Field(description="Names for which no server answers; nothing is done there.")
+    missing: list[str] = Field(description="What was published and is not seen on every server yet.")
+
+
+class KeyView(_View):
+    """A DKIM key of a domain."""
+
+    selector: str
+    algorithm: str
+    bits: int
+    stage: str = Field(description="`next`: being published; `active`: signs; `old`: kept for mail under way.")
+    since: str
+    made: str
+    warning: str = ""
+
+
+class KeysView(_View):
+    """The keys of a domain, and how they change."""
+
+    domain: str
+    rotate_days: int = Field(description="0: by hand only.")
+    keys: list[KeyView]
+
+
+class DomainSettings(_View):
+    """What can be set of a domain's DNS."""
+
+    dmarc_policy: str = Field("none", description="`none`, `quarantine` or `reject`: the rollout's stage.")
+    dmarc_reports_to: str = Field("", description="An address; empty for none.")
+    rotate_days: int = Field(0, ge=0, le=3650, description="Make a new key after so many days; 0: by hand only.")
+
+
+class ZoneView(_View):
+    """A zone that may be written to."""
+
+    zone: str
+    kind: str
+    server: str
+    key_name: str
+    algorithm: str

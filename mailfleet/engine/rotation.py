@@ -1,0 +1,240 @@
+"""DKIM keys change without a gap: the next one is published and seen everywhere before it signs, the old one stays until mail is old.
+
+Each step is one transaction, worked out from what is stored and what the DNS shows, so a crash between any two is gone on from.
+
+    (none) -> next -> active -> old -> gone
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import orjson
+import structlog
+
+from mailfleet.base.clock import Clock, rfc3339
+from mailfleet.base.errors import ConflictError
+from mailfleet.base.ids import IdGenerator
+from mailfleet.base.secretbox import SecretBox
+from mailfleet.engine.catalog import Catalog, key_label
+from mailfleet.engine.dns_publish import DnsPublisher
+from mailfleet.engine.domain_facts import facts
+from mailfleet.engine.domain_views import KeysView, KeyView
+from mailfleet.engine.domains import Domains, own_domain
+from mailfleet.engine.requests import Actor
+from mailfleet.mail.dkim import SigningKey
+from mailfleet.mail.dkim_record import parse_record
+from mailfleet.policy.dns_plan import Facts, Wanted, plan
+from mailfleet.policy.lifecycle import EventKind
+from mailfleet.store import sending
+from mailfleet.store.database import Database, Tx
+from mailfleet.store.events import EventRow, append
+from mailfleet.store.sending import DkimKey, SendingDomain
+
+log = structlog.get_logger()
+
+KEEP_OLD_MS = 8 * 86_400_000  # receivers retry and hold mail for days; a signature is looked at when it is read
+OLD_KEY_MS = 400 * 86_400_000  # M3AAWG: change keys at least every six months; much later is worth a word
+MIN_BITS = 2048
+DAY_MS = 86_400_000
+SUFFIXES = "abcdefghijklmnopqrstuvwxyz"
+
+
+class Rotation:
+    """For one process. The ``jobs`` role calls ``run``."""
+
+    def __init__(
+        self,
+        database: Database,
+        box: SecretBox,
+        catalog: Catalog,
+        domains: Domains,
+        publisher: DnsPublisher,
+        *,
+        hostname: str,
+        clock: Clock,
+        ids: IdGenerator,
+        time_scale: float,
+    ) -> None:
+        self._database, self._box, self._catalog, self._domains = database, box, catalog, domains
+        self._publisher, self._hostname, self._clock, self._ids = publisher, hostname, clock, ids
+        self._time_scale = time_scale
+
+    async def keys(self, actor: Actor, name: str) -> KeysView:
+        """The keys of a domain with what is to be said of them. Raises ``NotFoundError``."""
+
+        def find(tx: Tx) -> tuple[SendingDomain, list[DkimKey]]:
+            domain = own_domain(tx, actor, name)
+            return domain, sending.keys(tx, domain.id)
+
+        domain, keys = await self._database.read(find)
+        now_ms = self._clock.now_ms()
+        return KeysView(domain=domain.name, rotate_days=domain.rotate_days, keys=[_view(one, now_ms) for one in keys])
+
+    async def rotate(self, actor: Actor, name: str, *, at_once: bool) -> KeysView:
+        """Begin: make the next key of each algorithm and publish it. ``at_once``, after a leak: the old one goes as soon as the
+        new one is seen and signs. Raises ``NotFoundError`` and ``ConflictError`` (one is under way)."""
+        domain = await self._database.read(lambda tx: own_domain(tx, actor, name))
+        await self._begin(domain, by=actor.name or "a person", at_once=at_once)
+        await self.advance(domain)
+        return await self.keys(actor, name)
+
+    async def run(self) -> None:
+        """Begin what the schedule says, and go on with what is under way."""
+        for domain in await self._database.read(sending.all_domains):
+            try:
+                keys = await self._database.read(lambda tx, one=domain: sending.keys(tx, one.id))  # type: ignore[misc]  # bound at once
+                if self._is_due(domain, keys):
+                    await self._begin(domain, by="the schedule", at_once=False)
+                if any(one.stage != "active" for one in keys) or self._is_due(domain, keys):
+                    await self.advance(domain)
+            except ConflictError as error:
+                log.warning("a key cannot go on", domain=domain.name, reason=str(error))
+
+    async def advance(self, domain: SendingDomain) -> None:
+        """Every step that can be made now."""
+        keys = await self._keys(domain)
+        upcoming = [one for one in keys if one.stage == "next"]
+        if upcoming:
+            await self._publish(domain)
+            if await self._publisher.seen(self._wanted(domain, upcoming), 0):
+                return  # not everywhere yet
+            await self._switch(domain, upcoming)
+        await self._retire(domain)
+
+    async def _begin(self, domain: SendingDomain, *, by: str, at_once: bool) -> None:
+        keys = await self._keys(domain)
+        if any(one.stage == "next" for one in keys):
+            raise ConflictError(f"a new key of {domain.name} is on its way already", where="domain")
+        now_ms = self._clock.now_ms()
+        taken = {one.selector for one in keys}
+        made = []
+        for algorithm in dict.fromkeys(one.algorithm for one in keys if one.stage in ("active", "leaked")):
+            selector = _selector(now_ms, taken)
+            taken.add(selector)
+            key = await asyncio.to_thread(SigningKey.generate, algorithm)  # up to seconds of arithmetic
+            sealed = self._box.seal(key.to_pem(), key_label(domain.name, selector))
+            made.append(
+                DkimKey(
+                    self._ids.next(),
+                    domain.id,
+                    selector,
+                    algorithm,
+                    sealed,
+                    key.public_record(),
+                    0,
+                    now_ms,
+                    "next",
+                    now_ms,
+                )
+            )
+
+        def work(tx: Tx) -> None:
+            if any(one.stage == "next" for one in sending.keys(tx, domain.id)):
+                raise ConflictError(f"a new key of {domain.name} is on its way already", where="domain")
+            for one in made:
+                sending.add_key(tx, one)
+                self._tell(tx, domain, one.selector, f"made, by {by}")
+            if at_once:
+                for old in [one for one in keys if one.stage == "active"]:
+                    sending.set_stage(tx, old.id, "leaked", now_ms)
+                    self._tell(tx, domain, old.selector, "leaked: it goes as soon as another signs")
+
+        await self._database.write(work)
+        self._catalog.forget_identity(domain.name)
+
+    async def _publish(self, domain: SendingDomain) -> None:
+        """Where we may; a zone run by hand is waited for. What is not about keys is not forced on anybody."""
+        known = await self._database.read(lambda tx: facts(tx, domain, sending.keys(tx, domain.id), self._hostname))
+        await self._domains.put(domain, known, adopt=False, dry_run=False)
+
+    async def _switch(self, domain: SendingDomain, upcoming: Sequence[DkimKey]) -> None:
+        """The next keys sign; those they follow are kept."""
+        now_ms = self._clock.now_ms()
+
+        def work(tx: Tx) -> None:
+            for one in sending.keys(tx, domain.id):
+                if one.stage == "active":
+                    sending.set_stage(tx, one.id, "old", now_ms)
+                    self._tell(tx, domain, one.selector, "kept for mail under way")
+            for one in upcoming:
+                sending.set_stage(tx, one.id, "active", now_ms)
+                self._tell(tx, domain, one.selector, "signs")
+
+        await self._database.write(work)
+        self._catalog.forget_identity(domain.name)
+
+    async def _retire(self, domain: SendingDomain) -> None:
+        """Old keys go when mail signed with them is old; leaked ones as soon as another signs. First from here, then from the DNS."""
+        now_ms = self._clock.now_ms()
+        keep_ms = KEEP_OLD_MS / self._time_scale
+
+        def work(tx: Tx) -> bool:
+            keys = sending.keys(tx, domain.id)
+            signing = any(one.stage == "active" for one in keys)
+            gone = [
+                one
+                for one in keys
+                if (one.stage == "old" and now_ms - one.since_ms >= keep_ms) or (one.stage == "leaked" and signing)
+            ]
+            for one in gone:
+                sending.remove_key(tx, one.id)
+                self._tell(tx, domain, one.selector, "gone")
+            return bool(gone)
+
+        if await self._database.write(work):
+            await self._publish(domain)
+
+    async def _keys(self, domain: SendingDomain) -> list[DkimKey]:
+        return await self._database.read(lambda tx: sending.keys(tx, domain.id))
+
+    def _wanted(self, domain: SendingDomain, keys: Sequence[DkimKey]) -> list[Wanted]:
+        known = plan(_only_keys(domain, keys, self._hostname))
+        return [one for one in known if one.check.startswith("dkim:")]
+
+    def _is_due(self, domain: SendingDomain, keys: Sequence[DkimKey]) -> bool:
+        if not domain.rotate_days or any(one.stage == "next" for one in keys):
+            return False
+        since_ms = [one.since_ms or one.created_ms for one in keys if one.stage == "active"]
+        age_ms = self._clock.now_ms() - min(since_ms, default=self._clock.now_ms())
+        return age_ms >= domain.rotate_days * DAY_MS / self._time_scale
+
+    def _tell(self, tx: Tx, domain: SendingDomain, selector: str, what: str) -> None:
+        data = orjson.dumps({"domain": domain.name, "selector": selector, "change": what}).decode()
+        append(tx, [EventRow(self._clock.now_ms(), domain.tenant_id, EventKind.KEY_CHANGED, 0, 0, data)])
+
+
+def _only_keys(domain: SendingDomain, keys: Sequence[DkimKey], hostname: str) -> Facts:
+    return Facts(
+        domain.name, domain.return_path_host, hostname, tuple((one.selector, one.public_record) for one in keys)
+    )
+
+
+def _selector(now_ms: int, taken: set[str]) -> str:
+    """By month, with a letter where the month has had one."""
+    stem = f"mf{rfc3339(now_ms)[:7].replace('-', '')}"
+    names = [
+        stem,
+        *(f"{stem}{letter}" for letter in SUFFIXES if letter != "e"),
+        *(f"{stem}{n}" for n in range(100, 1000)),
+    ]
+    return next(name for name in names if name not in taken)
+
+
+def _view(key: DkimKey, now_ms: int) -> KeyView:
+    bits = parse_record(key.public_record).bits
+    warning = ""
+    if key.algorithm.startswith("rsa") and bits < MIN_BITS:
+        warning = f"{bits} bits are too few: change it (mailfleet domain rotate)"
+    elif key.stage == "active" and now_ms - key.created_ms > OLD_KEY_MS:
+        warning = "it signs for more than a year: change it (mailfleet domain rotate)"
+    return KeyView(
+        selector=key.selector,
+        algorithm=key.algorithm,
+        bits=bits,
+        stage=key.stage,
+        since=rfc3339(key.since_ms or key.created_ms),
+        made=rfc3339(key.created_ms),
+        warning=warning,
+    )

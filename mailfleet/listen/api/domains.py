@@ -1,0 +1,150 @@
+"""``/v1/domains/...`` and ``/v1/dns-zones``: what the DNS must hold for sending domains, whether it does, and putting it there."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from mailfleet.engine.domain_views import (
+    ChecksView,
+    DomainSettings,
+    KeysView,
+    PastCheckView,
+    PlanView,
+    PublishView,
+    ZoneView,
+)
+from mailfleet.listen.api.bodies import Line
+from mailfleet.listen.http_auth import Engine, Manager, Reader
+
+router = APIRouter(prefix="/v1")
+TAG = "DNS of sending domains"
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PublishBody(_Body):
+    """How far to go."""
+
+    adopt: bool = Field(False, description="Merge into or replace what others have where our records should be.")
+    dry_run: bool = Field(False, description="Only say what would be changed.")
+
+
+class RotateBody(_Body):
+    """How to change the key."""
+
+    at_once: bool = Field(False, description="It leaked: the old one goes as soon as the new one signs.")
+
+
+class ZoneBody(_Body):
+    """A zone that may be written to by dynamic update (RFC 2136)."""
+
+    zone: Line = Field(examples=["shop.example"])
+    server: Line = Field(description="Address, or address:port, of its primary name server.", examples=["192.0.2.53"])
+    key_name: Line = Field("", description="Of the TSIG key; empty signs nothing.")
+    secret: Line = Field("", description="Base64. Kept encrypted, never shown.")
+    algorithm: Line = "hmac-sha256"
+
+
+class History(BaseModel):
+    """Changes of state, newest first."""
+
+    items: list[PastCheckView]
+
+
+class ZoneList(BaseModel):
+    """Zones that may be written to."""
+
+    items: list[ZoneView]
+
+
+@router.get("/domains/{domain}/plan", tags=[TAG], summary="See what the DNS must hold")
+async def plan(domain: str, actor: Reader, engine: Engine) -> PlanView:
+    """What others have in the DNS now is taken into account."""
+    return await engine.domains.plan(actor, domain)
+
+
+@router.get("/dns-plans/never-sends", tags=[TAG], summary="Plan a domain that never sends")
+async def plan_never_sends(actor: Reader, engine: Engine, domain: Annotated[str, Query(max_length=300)]) -> PlanView:
+    """Records by which nobody can speak in its name."""
+    return await engine.domains.plan_never_sends(domain)
+
+
+@router.get("/domains/{domain}/checks", tags=[TAG], summary="See how the checks stand")
+async def checks(domain: str, actor: Reader, engine: Engine) -> ChecksView:
+    """As they were found last; empty where nobody has looked yet."""
+    return await engine.domains.standing(actor, domain)
+
+
+@router.post("/domains/{domain}/check", tags=[TAG], summary="Check now")
+async def check(domain: str, actor: Manager, engine: Engine) -> ChecksView:
+    """Every authoritative server is asked."""
+    return await engine.domains.check(actor, domain)
+
+
+@router.get("/domains/{domain}/history", tags=[TAG], summary="See what has changed")
+async def history(
+    domain: str, actor: Reader, engine: Engine, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> History:
+    """Each change of state of a check."""
+    return History(items=await engine.domains.history(actor, domain, limit))
+
+
+@router.post("/domains/{domain}/publish", tags=[TAG], summary="Put the plan into the DNS")
+async def publish(domain: str, body: PublishBody, actor: Manager, engine: Engine) -> PublishView:
+    """Only records of ours are touched. Doing it twice changes nothing."""
+    return await engine.domains.publish(actor, domain, adopt=body.adopt, dry_run=body.dry_run)
+
+
+@router.post("/domains/{domain}/unpublish", tags=[TAG], summary="Take our records out of the DNS")
+async def unpublish(domain: str, actor: Manager, engine: Engine) -> PublishView:
+    """Before a domain is removed."""
+    return await engine.domains.remove(actor, domain)
+
+
+@router.get("/domains/{domain}/settings", tags=[TAG], summary="See DMARC stage and rotation")
+async def settings(domain: str, actor: Reader, engine: Engine) -> DomainSettings:
+    """What can be set of a domain's DNS."""
+    return await engine.domains.settings(actor, domain)
+
+
+@router.put("/domains/{domain}/settings", tags=[TAG], summary="Set DMARC stage and rotation")
+async def set_settings(domain: str, body: DomainSettings, actor: Manager, engine: Engine) -> DomainSettings:
+    """All of them; publish afterwards."""
+    return await engine.domains.set(actor, domain, body)
+
+
+@router.get("/domains/{domain}/keys", tags=[TAG], summary="List DKIM keys")
+async def keys(domain: str, actor: Reader, engine: Engine) -> KeysView:
+    """With their stage, and a warning where one is short or old."""
+    return await engine.rotation.keys(actor, domain)
+
+
+@router.post("/domains/{domain}/rotate", tags=[TAG], summary="Change the DKIM key")
+async def rotate(domain: str, body: RotateBody, actor: Manager, engine: Engine) -> KeysView:
+    """The next key signs as soon as every name server has it; the old one stays for mail under way."""
+    return await engine.rotation.rotate(actor, domain, at_once=body.at_once)
+
+
+@router.get("/dns-zones", tags=[TAG], summary="List zones that may be written to")
+async def zones(actor: Manager, engine: Engine) -> ZoneList:
+    """Without secrets."""
+    return ZoneList(items=await engine.domains.zones(actor))
+
+
+@router.post("/dns-zones", tags=[TAG], status_code=201, summary="Add a zone that may be written to")
+async def add_zone(body: ZoneBody, actor: Manager, engine: Engine) -> ZoneView:
+    """By dynamic update; nothing is written yet."""
+    return await engine.domains.add_zone(
+        actor, body.zone, server=body.server, key_name=body.key_name, secret=body.secret, algorithm=body.algorithm
+    )
+
+
+@router.delete("/dns-zones/{zone}", tags=[TAG], status_code=204, summary="Remove a zone")
+async def remove_zone(zone: str, actor: Manager, engine: Engine) -> None:
+    """Nothing is written there any more; what is there stays."""
+    await engine.domains.remove_zone(actor, zone)

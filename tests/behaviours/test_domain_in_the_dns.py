@@ -1,0 +1,196 @@
+"""A sending domain from one command to all green, against a real Knot with TSIG; rotated; and taken out again."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.behaviours.server import Server, wait_until
+from tests.peers.knot import KEY, Knot
+
+SECRET = base64.b64encode(b"a secret of thirty-two octets ok").decode()
+ZONE = [
+    "mta A 127.0.0.1",
+    "@ MX 10 mail-of-the-office",
+    "mail-of-the-office A 127.0.0.9",
+    "www A 127.0.0.8",
+    '@ TXT "some-site-verification=1"',
+]
+REVERSE = ["1 PTR mta.shop.test."]
+
+
+@pytest.fixture
+def knot(tmp_path: Path) -> Iterator[Knot]:
+    made = Knot(tmp_path / "knot", {"shop.test": ZONE, "80.0.127.in-addr.arpa": REVERSE}, secret=SECRET)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path, knot: Knot) -> Iterator[Server]:
+    settings: dict[str, dict[str, Any]] = {
+        "server": {"hostname": "mta.shop.test"},
+        "dns": {"nameservers": [knot.address], "timeout_s": 1, "authoritative_port": knot.port, "ttl_s": 1},
+        "delivery": {"loopback_only": True, "time_scale": 3600},
+    }
+    with Server(tmp_path / "server", settings, sandbox=False) as started:
+        yield started
+
+
+def allowed(server: Server, knot: Knot, secret: str = SECRET) -> None:
+    ran = server.cli("dns", "add", "shop.test", "--server", knot.address, "--key", KEY, "--secret", secret)
+    assert ran.code == 0, ran.err
+    assert secret not in ran.out
+
+
+def states(checks: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: one["state"] for one in checks["checks"]}
+
+
+def check(server: Server) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(server.cli("domain", "check", "shop.test", "--json").out)
+    return found
+
+
+def test_one_command_to_all_green_and_back(server: Server, knot: Knot) -> None:
+    before = knot.everything("shop.test")
+    allowed(server, knot)
+    ran = server.cli("domain", "add", "shop.test", "--publish", "--json")
+    assert ran.code == 0, ran.out + ran.err
+    done = ran.last
+    (selector,) = done["selectors"]
+    assert not done["publish"]["conflicts"]
+    assert done["checks"]["ready_for_bulk"] is True
+    expected = {
+        f"dkim:{selector}",
+        "return-path-mx",
+        "spf-return-path",
+        "spf-from",
+        "dmarc",
+        "replies",
+        "alignment",
+        "host:server",
+    }
+    found = states(done["checks"])
+    assert expected <= set(found)
+    assert {name: state for name, state in found.items() if state != "ok" and name != "dnssec"} == {}
+    for one in done["checks"]["checks"]:
+        assert {"name", "state", "found", "expected", "servers", "meaning", "next_step"} <= set(one)
+
+    again = json.loads(server.cli("domain", "publish", "shop.test", "--json").out)
+    assert (again["changes"], again["by_hand"], again["conflicts"]) == ([], [], [])
+    planned = {(one["name"], one["type"]) for one in server.get("/v1/domains/shop.test/plan")["records"]}
+    added = [line for line in knot.everything("shop.test") if line not in before]
+    assert {(line.split()[0].rstrip("."), line.split()[2]) for line in added} == planned
+    assert any("some-site-verification=1" in line for line in knot.everything("shop.test"))
+
+    assert server.cli("domain", "remove", "shop.test", "--unpublish").code == 0
+    assert knot.everything("shop.test") == before
+
+
+def test_keys_change_twice_without_a_gap(server: Server, knot: Knot) -> None:
+    allowed(server, knot)
+    (first,) = server.cli("domain", "add", "shop.test", "--publish", "--json").last["selectors"]
+    seen = [first]
+    for _ in range(2):
+        keys = server.cli("domain", "rotate", "shop.test", "--json").last["keys"]
+        stages = {one["selector"]: one["stage"] for one in keys}
+        assert stages[seen[-1]] == "old"
+        (active,) = [name for name, stage in stages.items() if stage == "active"]
+        assert active not in seen
+        seen.append(active)
+        lines = knot.everything("shop.test")
+        assert all(any(line.startswith(f"{name}._domainkey.shop.test.") for line in lines) for name in stages)
+        assert check(server)["state"] != "failed"
+    # Eight days are some minutes here: a leak goes faster.
+    keys = server.cli("domain", "rotate", "shop.test", "--leaked", "--json").last["keys"]
+    assert seen[-1] not in {one["selector"] for one in keys}, "gone at once"
+    assert not any(line.startswith(f"{seen[-1]}._domainkey") for line in knot.everything("shop.test"))
+    told = [event["data"]["change"] for event in server.events(kind="key_changed")]
+    assert told[-4:] == ["made, by this machine", "leaked: it goes as soon as another signs", "signs", "gone"], told
+
+
+def test_what_others_have_is_left_alone_until_somebody_says_otherwise(server: Server, knot: Knot) -> None:
+    spf = "v=spf1 a:www.shop.test ip4:192.0.2.0/24 -all"
+    knot.replace("shop.test", [*ZONE, f'@ TXT "{spf}"', '_dmarc TXT "v=DMARC1; p=reject; rua=mailto:d@shop.test"'])
+    allowed(server, knot)
+    ran = server.cli("domain", "add", "shop.test", "--publish", "--json")
+    assert ran.code == 1, "something is left to do"
+    (conflict,) = ran.last["publish"]["conflicts"]
+    wanted = "v=spf1 a:www.shop.test ip4:192.0.2.0/24 include:bounce.shop.test -all"
+    assert (conflict["name"], conflict["there"], conflict["wanted"]) == ("shop.test", spf, wanted)
+    assert any(spf in line for line in knot.everything("shop.test"))
+    dry = json.loads(server.cli("domain", "publish", "shop.test", "--adopt", "--dry-run", "--json").out)
+    assert [(one["action"], one["value"]) for one in dry["changes"]] == [("remove", spf), ("add", wanted)]
+    assert server.cli("domain", "publish", "shop.test", "--adopt").code == 0
+    lines = knot.everything("shop.test")
+    assert any(wanted in line for line in lines)
+    assert not any(f'"{spf}"' in line for line in lines)
+    assert any("p=reject" in line for line in lines), "a policy of others stays"
+    assert any("some-site-verification=1" in line for line in lines)
+    assert states(check(server))["dmarc"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("secret", "says"),
+    [
+        (base64.b64encode(b"another secret").decode(), "does not accept the key"),
+        ("not base64!", "the secret is not base64"),
+    ],
+)
+def test_a_wrong_key_changes_nothing(server: Server, knot: Knot, secret: str, says: str) -> None:
+    before = knot.everything("shop.test")
+    ran = server.cli("dns", "add", "shop.test", "--server", knot.address, "--key", KEY, "--secret", secret)
+    if ran.code == 0:
+        ran = server.cli("domain", "add", "shop.test", "--publish")
+    assert ran.code == 1
+    assert says in ran.err
+    assert secret not in ran.err + ran.out + server.output()
+    assert knot.everything("shop.test") == before
+
+
+def test_by_hand_where_nobody_told_how(server: Server, knot: Knot) -> None:
+    ran = server.cli("domain", "add", "shop.test", "--publish", "--json")
+    assert ran.code == 1
+    assert ran.last["publish"]["changes"] == []
+    assert len(ran.last["publish"]["by_hand"]) == 5
+    assert not ran.last["checks"]["ready_for_bulk"]
+    text = server.cli("domain", "plan", "shop.test", "--zone").out
+    knot.replace("shop.test", [*ZONE, *text.splitlines()])
+    assert check(server)["state"] in ("ok", "unknown"), check(server)
+
+
+def test_sources_need_names_both_ways(server: Server, knot: Knot) -> None:
+    allowed(server, knot)
+    server.post("/v1/sources", {"name": "s1", "address": "127.0.80.1", "ehlo_name": "mta.shop.test"})
+    server.post("/v1/sources", {"name": "s2", "address": "127.0.80.2", "ehlo_name": "mta2.shop.test"})
+    members = [{"name": "s1", "weight": 1}, {"name": "s2", "weight": 1}]
+    server.http.patch("/v1/pools/default", json={"members": members}).raise_for_status()
+    knot.replace("shop.test", [*ZONE, "mta A 127.0.80.1"])
+    done = server.cli("domain", "add", "shop.test", "--publish", "--json").last
+    found = states(done["checks"])
+    assert (found["host:s1"], found["ptr:s1"]) == ("ok", "ok")
+    assert (found["host:s2"], found["ptr:s2"]) == ("failed", "failed")
+    assert found["spf-return-path"] == "ok"
+    assert any('"v=spf1 ip4:127.0.80.1 ip4:127.0.80.2 -all"' in line for line in knot.everything("shop.test"))
+
+
+def test_what_breaks_by_itself_is_noticed_and_told(server: Server, knot: Knot) -> None:
+    allowed(server, knot)
+    server.cli("domain", "add", "shop.test", "--publish")
+    lines = knot.everything("shop.test")
+    kept = [line for line in lines if not line.startswith("_dmarc")]
+    knot.replace("shop.test", kept)
+    wait_until(lambda: server.events(kind="domain_changed"), 60, server.output)
+    (event, *_) = server.events(kind="domain_changed")
+    assert (event["data"]["check"], event["data"]["before"], event["data"]["state"]) == ("dmarc", "ok", "failed")
+    assert "publish it at _dmarc.shop.test" in event["data"]["next_step"]
+    view = json.loads(server.cli("domain", "check", "shop.test", "--last", "--json").out)
+    assert view["ready_for_bulk"] is False
+    history = server.cli("domain", "history", "shop.test")
+    assert "dmarc" in history.out
