@@ -160,9 +160,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         clock=base.clock,
         ids=base.ids,
     )
-    campaigns = Campaigns(
-        base.database, acceptor, gate, reads, retry=retry, time_scale=scale, clock=base.clock, ids=base.ids
-    )
+    campaigns = _campaigns(base, acceptor, gate, reads)
     observer = Observer(
         base.database, reads, gate, backlog, base.clock, sandbox=base.settings.sandbox.enabled, time_scale=scale
     )
@@ -219,6 +217,21 @@ def blocklists(base: Base) -> Blocklists:
         ids=base.ids,
         rng=rng(0),
         time_scale=base.time_scale,
+    )
+
+
+def _campaigns(base: Base, acceptor: Acceptor, gate: Screen, reads: LongReads) -> Campaigns:
+    settings = base.settings
+    return Campaigns(
+        base.database,
+        acceptor,
+        gate,
+        reads,
+        retry=settings.retry,
+        time_scale=base.time_scale,
+        clock=base.clock,
+        ids=base.ids,
+        demand_dns=settings.dns.hold_bulk,
     )
 
 

@@ -156,6 +156,9 @@ class Dns(_Section):
         "", description='A resolver that validates DNSSEC, as "address" or "address:port"; empty asks none.'
     )
     ttl_s: int = Field(300, ge=1, le=86400, description="TTL of the records that Mailfleet publishes.")
+    hold_bulk: bool = Field(
+        True, description="Take no campaign from a domain whose checks found that providers will refuse its bulk mail."
+    )
 
 
 class Delivery(_Section):

@@ -22,8 +22,10 @@ from mailfleet.engine.upload import Opened, Upload, view_of
 from mailfleet.engine.views import CampaignAccepted, CampaignPage, CampaignReport, CampaignReportRow, CampaignView
 from mailfleet.mail.content import compile_content
 from mailfleet.mail.headers import parse_mailbox
+from mailfleet.policy import dns_checks
 from mailfleet.policy.lifecycle import DeliveryState, EventKind
 from mailfleet.store import campaigns, contents, deliveries
+from mailfleet.store import dns as dns_rows
 from mailfleet.store.campaigns import Campaign
 from mailfleet.store.database import Database, Tx
 
@@ -51,7 +53,9 @@ class Campaigns:
         time_scale: float,
         clock: Clock,
         ids: IdGenerator,
+        demand_dns: bool = True,
     ) -> None:
+        self._demand_dns = demand_dns
         self._database, self._acceptor, self._screen, self._reads = database, acceptor, screen, reads
         self._retry, self._time_scale, self._clock, self._ids = retry, time_scale, clock, ids
         self._reports: Shared[_Asked, CampaignReport] = Shared(clock, self._report)
@@ -70,8 +74,10 @@ class Campaigns:
             where = "html" if request.html is not None else "text"
             raise InputError("there is nothing in it", where=where, mend="give the file that has the newsletter in it")
         sender = parse_mailbox(request.sender, where="from").address
-        await self._acceptor.identity_for(actor, sender.domain)
+        identity = await self._acceptor.identity_for(actor, sender.domain)
         stream = await self._database.read(lambda tx: known_stream(tx, actor, request.stream))
+        if stream.kind == "bulk" and self._demand_dns:
+            await self._database.read(lambda tx: _demand_ready(tx, identity.domain.name))
         content_id, campaign_id, flow_id = self._ids.take(3)
         compiled = await asyncio.to_thread(
             compile_content,
@@ -204,3 +210,13 @@ def _report_row(row: deliveries.ReportRow) -> CampaignReportRow:
         recipient=row.address,
         reason=row.reason,
     )
+
+
+def _demand_ready(tx: Tx, domain: str) -> None:
+    """Raises ``ConflictError`` where a check has found that providers will refuse the domain's bulk mail. Not looked at: let it go."""
+    for bad in dns_checks.ready_for_bulk([one.check for one in dns_rows.standing(tx, domain).values()]):
+        raise ConflictError(
+            f"{domain} is not ready for bulk mail: {bad.name}: {bad.meaning}",
+            where="from",
+            mend=f"{bad.next_step}; then: mailfleet domain check {domain}",
+        )

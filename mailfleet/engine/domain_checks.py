@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from typing import TypeVar
 
 from mailfleet.mail import dmarc as dmarc_rules
@@ -26,21 +26,21 @@ class DomainChecker:
     def __init__(self, authoritative: Authoritative, *, private: bool) -> None:
         self._dns, self._private = authoritative, private
 
-    async def existing(self, facts: Facts) -> Existing:
-        """What stands at the names that are shared with others."""
+    async def existing(self, facts: Facts, own: Collection[str]) -> Existing:
+        """What others have at the names that are shared with them; ``own`` are the values that we put into the DNS."""
         at_domain, at_dmarc = await asyncio.gather(
             self._dns.ask(facts.domain, "TXT"), self._dns.ask(f"_dmarc.{facts.domain}", "TXT")
         )
         spf = [text for text in _first(at_domain) if is_spf(text)]
-        records = [text for text in _first(at_dmarc) if dmarc_rules.is_dmarc(text)]
+        records = [text for text in _first(at_dmarc) if dmarc_rules.is_dmarc(text) and text not in own]
         lookups = 0
         if len(spf) == 1:
             lookups = (await self.run(check_host(PROBE, facts.domain, f"probe@{facts.domain}"))).lookups
         return Existing(spf[0] if len(spf) == 1 else "", lookups, records[0] if len(records) == 1 else "")
 
-    async def all(self, facts: Facts, sources: Sequence[Egress]) -> list[Check]:
+    async def all(self, facts: Facts, sources: Sequence[Egress], own: Collection[str]) -> list[Check]:
         """Every check of a domain, in the order of its plan."""
-        existing = await self.existing(facts)
+        existing = await self.existing(facts, own)
         wanted = plan(facts, existing)
         found = await asyncio.gather(
             *(self._published(one) for one in wanted if one.check not in ("dmarc", "spf-from"))
@@ -55,11 +55,11 @@ class DomainChecker:
             self._spf_from(facts, existing, wanted),
             self._dmarc(facts, wanted),
             self._replies(facts),
-            self._trust(facts),
             self._host(facts.hostname, "host:server", ()),
         )
+        trust = [await self._trust(facts)] if self._dns.validates else []
         per_source = await asyncio.gather(*(self._source(one, facts) for one in sources if one.address))
-        return [*by_name.values(), *more, _alignment(facts), *(one for some in per_source for one in some)]
+        return [*by_name.values(), *more, _alignment(facts), *trust, *(one for some in per_source for one in some)]
 
     async def run(self, steps: Generator[Question, Answer, T]) -> T:
         """Put the questions of an evaluation to the authoritative servers."""
@@ -106,7 +106,15 @@ class DomainChecker:
     async def _dmarc(self, facts: Facts, wanted: Sequence[Wanted]) -> Check:
         expected = next(one.value for one in wanted if one.check == "dmarc")
         found = await self.run(dmarc_rules.discover(facts.domain))
-        return dns_checks.dmarc(found, facts.domain, expected)
+        check = dns_checks.dmarc(found, facts.domain, expected)
+        for to in found.record.aggregate_to if found.record and check.state == "ok" else ():
+            question = dmarc_rules.report_permission(to, found.at)
+            if question is None:
+                continue
+            asked = await self._dns.ask(question.name, question.kind)
+            if asked.answers and not dmarc_rules.permits_reports(_first(asked)):
+                return dns_checks.no_permission(check, to, question.name)
+        return check
 
     async def _replies(self, facts: Facts) -> Check:
         expected = "an MX record, or an address"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 import structlog
@@ -37,7 +37,7 @@ from mailfleet.policy.lifecycle import EventKind
 from mailfleet.store import dns as dns_rows
 from mailfleet.store import sending
 from mailfleet.store.database import Database, Tx
-from mailfleet.store.dns import Past, Target
+from mailfleet.store.dns import OwnRecord, Past, Target
 from mailfleet.store.egress import Egress
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.sending import SendingDomain
@@ -77,7 +77,8 @@ class Domains:
     async def plan(self, actor: Actor, name: str) -> PlanView:
         """With what others have in the DNS now taken into account. Raises ``NotFoundError``."""
         domain, known, _ = await self._facts(actor, name)
-        return self._plan_view(domain.name, plan(known, await self._checker.existing(known)))
+        own = await self._database.read(lambda tx: dns_rows.own_records(tx, domain.id))
+        return self._plan_view(domain.name, plan(known, await self._checker.existing(known, _values(own))))
 
     async def plan_never_sends(self, name: str) -> PlanView:
         """For a domain that sends and receives nothing. Raises ``InputError``."""
@@ -152,7 +153,8 @@ class Domains:
 
     async def _look(self, domain: SendingDomain, known: Facts, found: list[Egress], *, calm: bool) -> dict[str, Kept]:
         """``calm``: a change for the worse counts when it is seen again; a person who asks sees what is there now."""
-        checks = await self._checker.all(known, found)
+        own = await self._database.read(lambda tx: dns_rows.own_records(tx, domain.id))
+        checks = await self._checker.all(known, found, _values(own))
         now_ms = self._clock.now_ms()
 
         def work(tx: Tx) -> dict[str, Kept]:
@@ -199,11 +201,10 @@ class Domains:
 
     async def put(self, domain: SendingDomain, known: Facts, *, adopt: bool, dry_run: bool) -> PublishView:
         """The same for whoever has the facts."""
-        existing = await self._checker.existing(known)
-        wanted = plan(known, existing)
         own, zones = await self._database.read(
             lambda tx: (dns_rows.own_records(tx, domain.id), Zones(dns_rows.targets(tx)))
         )
+        wanted = plan(known, await self._checker.existing(known, _values(own)))
         diff = await self._publisher.diff(wanted, own, adopt=adopt)
         by_hand = [one for one in diff.changes if zones.of(one.name) is None]
         missing: list[Wanted] = []
@@ -287,6 +288,10 @@ class Domains:
             ],
             zone=zone_text(records, self._ttl_s),
         )
+
+
+def _values(own: Sequence[OwnRecord]) -> set[str]:
+    return {one.value for one in own}
 
 
 def own_domain(tx: Tx, actor: Actor, name: str) -> SendingDomain:

@@ -15,6 +15,7 @@ from mailfleet.base.ids import CredentialId, IdGenerator, TenantId, TokenId
 from mailfleet.base.secretbox import SecretBox, secret_hash
 from mailfleet.engine.accept import known_stream
 from mailfleet.engine.catalog import Catalog, key_label
+from mailfleet.engine.domain_facts import facts
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.views import (
     CredentialView,
@@ -26,9 +27,11 @@ from mailfleet.engine.views import (
 )
 from mailfleet.mail.address import Address, domain_to_ascii
 from mailfleet.mail.dkim import ED25519, RSA, SigningKey
+from mailfleet.policy.dns_plan import plan
 from mailfleet.policy.lifecycle import EventKind
 from mailfleet.policy.suppression import bounded
 from mailfleet.store import access, sending, suppressions
+from mailfleet.store import dns as dns_rows
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.events import EventRow, append
 
@@ -74,7 +77,7 @@ class Manager:
                 f"{name} is a sending domain already", where="domain", mend=f"see: mailfleet domain show {name}"
             )
         self._catalog.forget_identity(name)
-        view = self._domain_view(stored, keys)
+        view = await self._database.read(lambda tx: self._domain_view(tx, stored, keys))
         if self._publish is not None:
             for record in view.records:
                 self._publish(record.name, record.type, record.value)
@@ -84,7 +87,9 @@ class Manager:
         """Every sending domain of the tenant."""
 
         def find(tx: Tx) -> list[DomainView]:
-            return [self._domain_view(one, sending.keys(tx, one.id)) for one in sending.of_tenant(tx, actor.tenant_id)]
+            return [
+                self._domain_view(tx, one, sending.keys(tx, one.id)) for one in sending.of_tenant(tx, actor.tenant_id)
+            ]
 
         return await self._database.read(find)
 
@@ -93,7 +98,7 @@ class Manager:
 
         def find(tx: Tx) -> DomainView:
             found = _own_domain(tx, actor, name)
-            return self._domain_view(found, sending.keys(tx, found.id))
+            return self._domain_view(tx, found, sending.keys(tx, found.id))
 
         return await self._database.read(find)
 
@@ -103,6 +108,7 @@ class Manager:
         def remove(tx: Tx) -> str:
             found = _own_domain(tx, actor, name)
             sending.remove(tx, found.id)
+            dns_rows.forget_domain(tx, found.id, found.name)
             return found.name
 
         self._catalog.forget_identity(await self._database.write(remove))
@@ -114,41 +120,16 @@ class Manager:
             self._ids.next(), domain.id, selector, algorithm, sealed, key.public_record(), 1, domain.created_ms
         )
 
-    def _domain_view(self, domain: sending.SendingDomain, keys: Sequence[sending.DkimKey]) -> DomainView:
-        records = [
-            DnsRecordView(
-                name=f"{key.selector}._domainkey.{domain.name}",
-                type="TXT",
-                value=key.public_record,
-                purpose=f"DKIM: the public half of the {key.algorithm} key that signs mail from {domain.name}",
-            )
-            for key in keys
-        ]
-        records += [
-            DnsRecordView(
-                name=domain.return_path_host,
-                type="MX",
-                value=f"10 {self._hostname}.",
-                purpose="return-path: where late bounces come back to",
-            ),
-            DnsRecordView(
-                name=domain.return_path_host,
-                type="TXT",
-                value=f"v=spf1 a:{self._hostname} -all",
-                purpose="SPF for the return-path: this server may send, nobody else",
-            ),
-            DnsRecordView(
-                name=f"_dmarc.{domain.name}",
-                type="TXT",
-                value="v=DMARC1; p=none",
-                purpose="DMARC: Gmail, Yahoo and Microsoft want one from bulk senders; p=none is the start",
-            ),
-        ]
+    def _domain_view(self, tx: Tx, domain: sending.SendingDomain, keys: Sequence[sending.DkimKey]) -> DomainView:
+        """With the plan as it is where nobody else has anything in the DNS; ``engine.domains`` looks at what there is."""
+        wanted = plan(facts(tx, domain, keys, self._hostname))
         return DomainView(
             domain=domain.name,
             return_path_host=domain.return_path_host,
             selectors=[key.selector for key in keys],
-            records=records,
+            records=[
+                DnsRecordView(name=one.name, type=one.type, value=one.value, purpose=one.purpose) for one in wanted
+            ],
             created_at=rfc3339(domain.created_ms),
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 from mailfleet.mail.spf_macro import MacroString, SpfSyntaxError, parse_domain_spec, parse_macro_string
 
@@ -14,7 +13,6 @@ QUALIFIERS = {"+": "pass", "-": "fail", "~": "softfail", "?": "neutral"}
 LOOKUP_MECHANISMS = frozenset({"include", "a", "mx", "ptr", "exists"})
 MAX_LOOKUPS = 10  # RFC 7208 4.6.4
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Qualifier = Literal["+", "-", "~", "?"]
 
 _TERM = re.compile(
     r"([+\-?~]?)(all|include|a|mx|ptr|ip4|ip6|exists)(?=[:/]|$)(?::([^ ]*?))?((?:/[0-9]+)?(?://[0-9]+)?)", re.I

@@ -92,6 +92,11 @@ class Authoritative:
         self._querier, self._timeout_s, self._port = querier, timeout_s, port
         self._loopback_only, self._validator = loopback_only, validator
 
+    @property
+    def validates(self) -> bool:
+        """There is a resolver that can be asked about DNSSEC."""
+        return self._validator is not None
+
     async def ask(self, name: str, kind: str) -> Asked:
         """Ask every server of the zone that ``name`` is in; a CNAME is followed into other zones. Never raises for what DNS does."""
         at, first_zone = name.lower().rstrip("."), ""

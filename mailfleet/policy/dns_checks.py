@@ -155,6 +155,16 @@ def dmarc(found: Discovered, domain: str, expected: str) -> Check:
     )
 
 
+def no_permission(check: Check, to: str, name: str) -> Check:
+    """The policy counts, but nobody sends reports to an address elsewhere without a word from there (RFC 7489 7.1)."""
+    return replace(
+        check,
+        state="warning",
+        meaning=f"reports to {to} are not sent: its domain does not say that it wants them",
+        next_step=f"have whoever runs it publish v=DMARC1 as TXT at {name}, or name an address of your own",
+    )
+
+
 def ready_for_bulk(checks: Sequence[Check]) -> list[Check]:
     """What keeps a domain from sending bulk: failed checks of what providers demand. Empty: it is ready, as far as is known."""
     demanded = ("dkim:", "spf-return-path", "dmarc", "alignment")

@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import dns.message
+import dns.query
 import pytest
 
 START_S = 20.0
@@ -31,18 +33,18 @@ class Knot:
         secret: str = "",
         signed: bool = False,
         addresses: Sequence[str] = ("127.0.0.1",),
+        port: int = 0,
     ) -> None:
         binary = shutil.which("knotd") or "/usr/sbin/knotd"
         if not Path(binary).exists():
             pytest.fail("Knot is missing: run scripts/install-dns")
-        self._folder, self._serial = folder, 0
+        self._folder, self._serial, self._first = folder, 0, addresses[0]
         folder.mkdir(parents=True, exist_ok=True)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((addresses[0], 0))
+            probe.bind((addresses[0], port))
             self.port = int(probe.getsockname()[1])
         for name, lines in zones.items():
             self._write(name, lines)
-        self._first = addresses[0]
         more = "\n    zonefile-sync: -1\n    acl: update" if secret else ""
         more += "\n    dnssec-signing: on" if signed else ""
         listed = "\n".join(f"  - domain: {name}\n    file: {folder / name}{more}" for name in zones)
@@ -67,6 +69,18 @@ class Knot:
     def address(self) -> str:
         """As settings and resolvers take it."""
         return f"{self._first}:{self.port}"
+
+    def trust_anchor(self, name: str) -> str:
+        """The DNSKEY of a signed zone, as a resolver takes it."""
+        until = time.monotonic() + START_S
+        while True:
+            query = dns.message.make_query(name, "DNSKEY")
+            answer = dns.query.udp(query, self._first, timeout=5, port=self.port)
+            keys = [data for rrset in answer.answer for data in rrset if getattr(data, "flags", 0) & 1]
+            if keys:
+                return f"{name}. DNSKEY {keys[0]}"
+            assert time.monotonic() < until, "the zone is not signed"
+            time.sleep(0.1)
 
     def everything(self, name: str) -> list[str]:
         """What a zone holds now, as ``name ttl type value`` without SOA, NS and what DNSSEC adds."""
@@ -93,7 +107,9 @@ class Knot:
         os.kill(self._process.pid, signal.SIGCONT)
 
     def close(self) -> None:
-        """End it."""
+        """End it; may be called again."""
+        if self._process.poll() is not None:
+            return
         self.thaw()
         self._process.terminate()
         self._process.wait(20)
@@ -105,6 +121,6 @@ class Knot:
             "$TTL 1",
             f"@ SOA ns.{name}. hostmaster.{name}. {self._serial} 3600 600 86400 1",
             f"@ NS ns.{name}.",
-            "ns A 127.0.0.1",
+            f"ns A {self._first}",
         ]
         (self._folder / name).write_text("\n".join([*head, *lines, ""]))

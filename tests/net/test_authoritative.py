@@ -1,0 +1,123 @@
+"""What each authoritative server says, against real servers: right, missing, lame, failing, silent, over TCP, differing, signed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mailfleet.base.clock import SystemClock
+from mailfleet.net.authoritative import Authoritative
+from mailfleet.net.dns_query import DnsQuerier
+from tests.peers.knot import Knot
+from tests.peers.unbound import Unbound
+
+FIRST, SECOND = "127.0.82.1", "127.0.82.2"
+LONG = [f'big TXT "{"x" * 250}" "{number:0250}"' for number in range(12)]
+ZONE = [
+    "@ NS ns2",
+    f"ns2 A {SECOND}",
+    '@ TXT "hello" "v=spf1 -all"',
+    "@ MX 10 Mail",
+    "alias CNAME target.other.test.",
+    "inner CNAME txt",
+    'txt TXT "part one, " "part two"',
+    *LONG,
+]
+OTHER = ['target TXT "at the end"']
+
+
+@pytest.fixture
+def knot(tmp_path: Path) -> Iterator[Knot]:
+    made = Knot(tmp_path / "knot", {"s.test": ZONE, "other.test": OTHER}, addresses=(FIRST, SECOND))
+    yield made
+    made.close()
+
+
+def asker(knot: Knot, **more: object) -> Authoritative:
+    querier = DnsQuerier([knot.address], 1, SystemClock())
+    return Authoritative(querier, timeout_s=1, port=knot.port, loopback_only=True, **more)  # type: ignore[arg-type]  # the test's own
+
+
+async def test_every_server_is_asked_and_answers_are_whole(knot: Knot) -> None:
+    asked = await asker(knot).ask("S.test.", "TXT")
+    assert asked.zone == "s.test"
+    assert {(one.server, one.address) for one in asked.said} == {("ns.s.test", FIRST), ("ns2.s.test", SECOND)}
+    assert asked.agreed == ("hellov=spf1 -all",)
+    assert (await asker(knot).ask("txt.s.test", "TXT")).agreed == ("part one, part two",)
+    assert (await asker(knot).ask("s.test", "MX")).agreed == ("10 mail.s.test",)
+
+
+async def test_what_is_not_there(knot: Knot) -> None:
+    asked = await asker(knot).ask("nobody.s.test", "TXT")
+    assert {one.outcome for one in asked.said} == {"missing"}
+    asked = await asker(knot).ask("s.test", "AAAA")
+    assert {one.outcome for one in asked.said} == {"none"}
+    assert asked.agreed == ()
+    asked = await asker(knot).ask("x.elsewhere.example", "TXT")
+    assert (asked.said, asked.zone) == ((), "")
+    assert asked.words
+
+
+async def test_aliases_are_followed_within_and_between_zones(knot: Knot) -> None:
+    assert (await asker(knot).ask("inner.s.test", "TXT")).agreed == ("part one, part two",)
+    asked = await asker(knot).ask("alias.s.test", "TXT")
+    assert (asked.agreed, asked.at) == (("at the end",), "target.other.test")
+
+
+async def test_an_answer_too_long_comes_over_tcp(knot: Knot) -> None:
+    asked = await asker(knot).ask("big.s.test", "TXT")
+    assert [one.over_tcp for one in asked.said] == [True, True]
+    assert len(asked.said[0].records) == len(LONG)
+
+
+async def test_a_server_that_does_not_serve_the_zone_is_lame(knot: Knot, tmp_path: Path) -> None:
+    """The second address belongs to another server, which knows nothing of the zone."""
+    knot.close()
+    first = Knot(tmp_path / "first", {"s.test": ZONE}, addresses=(FIRST,))
+    second = Knot(tmp_path / "second", {"foreign.test": []}, addresses=(SECOND,), port=first.port)
+    try:
+        asked = await asker(first).ask("s.test", "TXT")
+        by_server = {one.server: one for one in asked.said}
+        assert (by_server["ns.s.test"].outcome, by_server["ns2.s.test"].outcome) == ("found", "lame")
+        assert "REFUSED" in by_server["ns2.s.test"].words
+        second.freeze()
+        asked = await asker(first).ask("s.test", "TXT")
+        assert {one.server: one.outcome for one in asked.said}["ns2.s.test"] == "silent"
+    finally:
+        first.close()
+        second.close()
+
+
+async def test_servers_that_differ_agree_on_nothing(knot: Knot, tmp_path: Path) -> None:
+    knot.close()
+    first = Knot(tmp_path / "first", {"s.test": ZONE}, addresses=(FIRST,))
+    changed = [line for line in ZONE if "spf1" not in line]
+    second = Knot(tmp_path / "second", {"s.test": changed}, addresses=(SECOND,), port=first.port)
+    try:
+        assert (await asker(first).ask("s.test", "TXT")).agreed is None
+    finally:
+        first.close()
+        second.close()
+
+
+async def test_what_a_validating_resolver_thinks(tmp_path: Path) -> None:
+    signed = Knot(tmp_path / "signed", {"s.test": ZONE, "plain.test": ['@ TXT "x"']}, signed=True, addresses=(FIRST,))
+    plain = Knot(tmp_path / "plain", {"open.test": ['@ TXT "x"']}, addresses=(SECOND,))
+    try:
+        anchor = signed.trust_anchor("s.test")
+        wrong = signed.trust_anchor("s.test").replace("s.test.", "plain.test.", 1)
+        zones = {"s.test": signed.address, "plain.test": signed.address, "open.test": plain.address}
+        unbound = Unbound(tmp_path / "unbound", zones, [anchor, wrong])
+        try:
+            asking = asker(signed, validator=("127.0.0.1", unbound.port))
+            assert await asking.trust("s.test", "TXT") == "secure"
+            assert await asking.trust("open.test", "TXT") == "insecure"
+            assert await asking.trust("plain.test", "TXT") == "bogus"
+            assert await asker(signed).trust("s.test", "TXT") == "unknown"
+        finally:
+            unbound.close()
+    finally:
+        signed.close()
+        plain.close()

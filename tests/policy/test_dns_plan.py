@@ -1,0 +1,116 @@
+"""What the DNS must hold: by hand, and by laws."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import dns.rdata
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailfleet.mail.spf import check_host
+from mailfleet.mail.spf_record import parse
+from mailfleet.policy.dns_plan import Existing, Facts, merged_spf, never_sends, plan, rdata_text, zone_text
+from tests.mail.dns_answers import Zone, run
+
+FACTS = Facts(
+    "shop.test",
+    "bounce.shop.test",
+    "mta.shop.test",
+    (("mf1", "v=DKIM1; k=rsa; p=" + "A" * 392), ("mf2", "v=DKIM1; k=ed25519; p=BB")),
+    ("192.0.2.1", "192.0.2.2", "2001:db8::1"),
+    any_address=False,
+)
+
+
+def value(name: str, facts: Facts = FACTS, existing: Existing | None = None) -> str:
+    return next(one.value for one in plan(facts, existing or Existing()) if one.check == name)
+
+
+def test_every_record_is_there() -> None:
+    made = {one.check: one for one in plan(FACTS)}
+    assert list(made) == ["dkim:mf1", "dkim:mf2", "return-path-mx", "spf-return-path", "spf-from", "dmarc"]
+    assert made["return-path-mx"].value == "10 mta.shop.test."
+    assert made["spf-return-path"].value == "v=spf1 ip4:192.0.2.1 ip4:192.0.2.2 ip6:2001:db8::1 -all"
+    assert made["spf-from"].value == "v=spf1 include:bounce.shop.test ~all"
+    assert made["dmarc"].value == "v=DMARC1; p=none"
+    assert made["dkim:mf1"].name == "mf1._domainkey.shop.test"
+
+
+def test_a_source_without_an_address_is_named_by_the_servers_name() -> None:
+    facts = Facts("shop.test", "bounce.shop.test", "mta.shop.test", ())
+    assert value("spf-return-path", facts) == "v=spf1 a:mta.shop.test -all"
+
+
+def test_neighbours_become_a_network() -> None:
+    facts = Facts("s.test", "b.s.test", "m.test", (), tuple(f"192.0.2.{n}" for n in range(8, 16)), any_address=False)
+    assert value("spf-return-path", facts) == "v=spf1 ip4:192.0.2.8/29 -all"
+
+
+@pytest.mark.parametrize(
+    ("there", "lookups", "made"),
+    [
+        ("", 0, "v=spf1 include:bounce.shop.test ~all"),
+        ("v=spf1 mx -all", 1, "v=spf1 mx include:bounce.shop.test -all"),
+        ("v=spf1 mx include:bounce.shop.test ?all", 2, "v=spf1 mx include:bounce.shop.test ?all"),
+        ("v=spf1 redirect=_spf.office.test", 3, "v=spf1 include:bounce.shop.test redirect=_spf.office.test"),
+        ("v=spf1 include:a.test -all", 10, "v=spf1 include:a.test ip4:192.0.2.1 ip4:192.0.2.2 ip6:2001:db8::1 -all"),
+        ("v=spf1 ip4:192.0.2.1 ip4:192.0.2.2 ip6:2001:db8::1 a -all", 10, "v=spf1 ip4:192.0.2.1 ip4:192.0.2.2 ip6:2001:db8::1 a -all"),
+        ("v=spf1 broken:term -all", 0, ""),
+    ],
+)  # fmt: skip
+def test_ours_goes_into_what_is_there(there: str, lookups: int, made: str) -> None:
+    assert merged_spf(FACTS, Existing(there, lookups)) == made
+
+
+def test_a_policy_of_others_stays_and_the_stage_is_ours_to_set() -> None:
+    assert value("dmarc", existing=Existing(dmarc="v=DMARC1; p=reject")) == "v=DMARC1; p=reject"
+    facts = Facts("s.test", "b.s.test", "m.test", (), dmarc_policy="quarantine", dmarc_reports_to="d@s.test")
+    assert value("dmarc", facts) == "v=DMARC1; p=quarantine; rua=mailto:d@s.test"
+
+
+def test_text_longer_than_a_string_is_divided() -> None:
+    text = rdata_text("TXT", value("dkim:mf1"))
+    data = dns.rdata.from_text("IN", "TXT", text)
+    assert [len(piece) for piece in data.strings] == [255, 155]  # type: ignore[attr-defined]  # of a TXT
+    assert zone_text(plan(FACTS), 300).splitlines()[0] == f"mf1._domainkey.shop.test. 300 IN TXT {text}"
+    odd = 'with "quotes" and \\ backslash'
+    assert b"".join(dns.rdata.from_text("IN", "TXT", rdata_text("TXT", odd)).strings) == odd.encode()  # type: ignore[attr-defined]
+
+
+def test_a_domain_that_never_sends_can_be_used_by_nobody() -> None:
+    records = {(one.name, one.type): one.value for one in never_sends("parked.test")}
+    assert records["parked.test", "MX"] == "0 ."
+    assert records["*._domainkey.parked.test", "TXT"] == "v=DKIM1; p="
+    zone: Zone = {"parked.test": {"TXT": [records["parked.test", "TXT"]]}}
+    assert run(check_host("192.0.2.1", "parked.test", "x@parked.test"), zone).verdict == "fail"
+
+
+@given(
+    st.lists(st.ip_addresses(), min_size=1, max_size=8, unique=True),
+    st.sampled_from(["", "v=spf1 mx a:www.test ~all", "v=spf1 include:other.test -all", "v=spf1 redirect=other.test"]),
+    st.integers(0, 10),
+)
+def test_every_source_passes_by_the_plan_and_others_still_do(
+    sources: list[ipaddress.IPv4Address | ipaddress.IPv6Address], there: str, lookups: int
+) -> None:
+    mapped = [one for one in sources if isinstance(one, ipaddress.IPv6Address) and one.ipv4_mapped]
+    if mapped:
+        return
+    facts = Facts("s.test", "b.s.test", "m.test", (), tuple(map(str, sources)), any_address=False)
+    merged = merged_spf(facts, Existing(there, lookups))
+    zone: Zone = {
+        "s.test": {"TXT": [merged], "MX": ["10 mx.test"]},
+        "b.s.test": {"TXT": [value("spf-return-path", facts)]},
+        "mx.test": {"A": ["203.0.113.7"]},
+        "www.test": {"A": ["203.0.113.8"]},
+        "other.test": {"TXT": ["v=spf1 ip4:203.0.113.9 -all"]},
+    }
+    for address in sources:
+        assert run(check_host(address, "b.s.test", "x@b.s.test"), zone).verdict == "pass"
+        assert run(check_host(address, "s.test", "x@s.test"), zone).verdict == "pass"
+    if there:
+        other = "203.0.113.9" if "other" in there else "203.0.113.8"
+        assert run(check_host(other, "s.test", "x@s.test"), zone).verdict == "pass"
+        assert parse(merged)
