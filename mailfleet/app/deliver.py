@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 import structlog
 
 from mailfleet.app import compose
-from mailfleet.app.egress import way_of
+from mailfleet.app.egress import trusted, way_of
 from mailfleet.app.limits import limits_of
 from mailfleet.app.patience import patiently, unless_stopped
 from mailfleet.base.clock import Clock
@@ -30,7 +30,11 @@ from mailfleet.engine.recover import owner_of, recover_lease, slot_lock
 from mailfleet.engine.render import Renderer
 from mailfleet.engine.schedule import Scheduler
 from mailfleet.engine.settle import Settler
+from mailfleet.engine.sts import StsPolicies
 from mailfleet.engine.warming import Warming
+from mailfleet.net.dns_query import DnsQuerier
+from mailfleet.net.policy_fetch import PolicyFetcher
+from mailfleet.net.resolver import Resolver
 from mailfleet.policy.classify import Classifier
 from mailfleet.policy.providers import ProviderTable
 from mailfleet.policy.shaping import Shaper
@@ -118,6 +122,10 @@ async def _work(
         time_scale=scale,
         descriptors=descriptors,
         counts=counts,
+        policies=_policies(base, resolver)
+        if base.settings.delivery.mta_sts and not base.settings.sandbox.enabled
+        else None,
+        demands=base.settings.delivery.tls_demands,
     )
     scheduler.watched(base.gauges)
     loops = {
@@ -130,6 +138,19 @@ async def _work(
     await _stop(scheduler)
     await locator.stop()
     await _ended(loops)
+
+
+def _policies(base: compose.Base, resolver: Resolver) -> StsPolicies:
+    delivery, dns = base.settings.delivery, base.settings.dns
+    querier = DnsQuerier(compose.nameservers_of(base.settings), dns.timeout_s, base.clock)
+    fetcher = PolicyFetcher(
+        resolver,
+        trusted(delivery.tls_ca_file),
+        port=delivery.policy_port,
+        ipv6=delivery.ipv6,
+        loopback_only=delivery.loopback_only,
+    )
+    return StsPolicies(base.database, querier, fetcher, base.clock)
 
 
 def _settler(

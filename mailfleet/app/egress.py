@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from mailfleet.base.errors import ConfigError
 from mailfleet.engine.connect import Way
 from mailfleet.engine.fleet import relay_label
 from mailfleet.net.smtp_peer import ClientOptions, Timeouts, TlsWish
@@ -38,7 +41,16 @@ def way_of(base: compose.Base, row: Egress) -> Way:
     port = sandbox.smtp_port if sandbox.enabled else delivery.remote_port
     if row.kind == "relay":
         return Way(row.id, row.name, _relay_options(base, row, options), row.port or 587, BOTH, relay=True)
-    return Way(row.id, row.name, options, port, families)
+    return Way(row.id, row.name, options, port, families, verified_context=trusted(delivery.tls_ca_file))
+
+
+@lru_cache(maxsize=4)
+def trusted(ca_file: str) -> ssl.SSLContext:
+    """One for all ways out: reading the authorities takes its time."""
+    try:
+        return verified_context(ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"cannot be read: {error}", where="delivery.tls_ca_file", mend="name a PEM file") from None
 
 
 def _relay_options(base: compose.Base, row: Egress, options: ClientOptions) -> ClientOptions:
@@ -48,5 +60,5 @@ def _relay_options(base: compose.Base, row: Egress, options: ClientOptions) -> C
         secret = base.box.open(row.sealed_secret, relay_label(row.name)) if row.sealed_secret else b""
         login = Login(row.username, secret.decode())
     wishes: dict[str, TlsWish] = {"none": "none", "opportunistic": "opportunistic"}
-    context = verified_context() if row.tls == "verified" else options.tls_context
+    context = trusted(base.settings.delivery.tls_ca_file) if row.tls == "verified" else options.tls_context
     return replace(options, tls=wishes.get(row.tls, "required"), login=login, tls_context=context)

@@ -23,7 +23,7 @@ def limits_of(delivery: Delivery, providers: ProviderTable, row: Egress, provide
         min(delivery.connections_per_site, int(own.get("connections", connections))),
         min(delivery.messages_per_connection, int(own.get("messages_per_connection", messages))),
         delivery.idle_connection_s,
-        known.tls_required,
+        known.tls,
         delivery.commands_behind_message and known.commands_behind_message,
         parse(own["rate"]) if own.get("rate") else rates,
         0 if row.kind == "relay" else known.provider_connections,

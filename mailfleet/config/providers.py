@@ -32,7 +32,7 @@ class _LimitsEntry(BaseModel):
     connections: int | None = Field(None, ge=1)
     messages_per_connection: int | None = Field(None, ge=1)
     rate: Annotated[str, AfterValidator(_rate)] | None = None
-    tls: Literal["required", "opportunistic"] | None = None
+    tls: Literal["verified", "required", "opportunistic"] | None = None
     commands_behind_message: bool | None = None
     provider_connections: int | None = Field(None, ge=1)
     provider_rate: Annotated[str, AfterValidator(_rate)] | None = None
@@ -44,7 +44,7 @@ class _LimitsEntry(BaseModel):
             "connections": self.connections,
             "messages_per_connection": self.messages_per_connection,
             "rates": None if self.rate is None else parse(self.rate),
-            "tls_required": None if self.tls is None else self.tls == "required",
+            "tls": None if self.tls is None else "" if self.tls == "opportunistic" else self.tls,
             "commands_behind_message": self.commands_behind_message,
             "retry_after_s": self.retry_after,
             "provider_connections": self.provider_connections,

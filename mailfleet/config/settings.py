@@ -10,13 +10,15 @@ import ipaddress
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_serializer
+from pydantic import AfterValidator, Field, ValidationError, field_serializer
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from mailfleet.base.errors import ConfigError
 from mailfleet.base.redact import without_passwords
+from mailfleet.config.retry import Retry
+from mailfleet.config.section import Section
 
 
 def _listen_address(value: str) -> str:
@@ -45,17 +47,13 @@ Listen = Annotated[str, AfterValidator(_listen_address)]
 IpAddress = Annotated[str, AfterValidator(_ip_or_empty)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 def _database_url(value: str) -> str:
     if value and not value.startswith(("postgresql://", "postgres://")):
         raise ValueError("write it as postgresql://USER:PASSWORD@HOST:5432/DATABASE, or leave it empty")
     return value
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     """Where everything that is queued, sent and known is kept."""
 
     url: Annotated[str, AfterValidator(_database_url)] = Field(
@@ -71,7 +69,7 @@ class DatabaseSettings(_Section):
         return without_passwords(value)
 
 
-class Server(_Section):
+class Server(Section):
     """The node as a whole."""
 
     hostname: str = Field(
@@ -102,7 +100,7 @@ class Server(_Section):
     )
 
 
-class Submission(_Section):
+class Submission(Section):
     """SMTP in, from your own applications (RFC 6409)."""
 
     listen: Listen = Field(
@@ -140,7 +138,7 @@ class Submission(_Section):
     max_errors: int = Field(20, ge=1, description="After this many refused commands the connection is closed with 421.")
 
 
-class Dns(_Section):
+class Dns(Section):
     """How names are resolved."""
 
     nameservers: list[str] = Field(
@@ -161,7 +159,7 @@ class Dns(_Section):
     )
 
 
-class Delivery(_Section):
+class Delivery(Section):
     """SMTP out."""
 
     workers: int = Field(0, ge=0, le=64, description="Delivery processes; 0 means one per core.")
@@ -176,6 +174,14 @@ class Delivery(_Section):
     )
     loopback_only: bool = Field(
         False, description="Refuse to connect anywhere but this machine. Always on in the sandbox."
+    )
+    mta_sts: bool = Field(True, description="Keep to the MTA-STS policies of recipient domains (RFC 8461).")
+    tls_demands: dict[str, Literal["required", "verified"]] = Field(
+        {}, description='TLS that you demand for recipient domains, for example {"partner.example" = "verified"}.'
+    )
+    tls_ca_file: str = Field("", description="More certificate authorities (PEM) beside the system's, for mail hosts.")
+    policy_port: int = Field(
+        443, ge=1, le=65535, description="Port of MTA-STS policies. Other than 443 only in test networks."
     )
     providers_file: str = Field(
         "",
@@ -215,51 +221,7 @@ class Delivery(_Section):
     )
 
 
-_FIRST = "Wait after the first deferral. Doubled after each further one."
-_LONGEST = "Longest wait between two attempts."
-_EXPIRE = "Counted from acceptance (or send_at); then the delivery expires."
-_DELAY_DSN = "When a delay DSN is owed, if the submitter asked for one (RFC 3461 NOTIFY=DELAY)."
-
-
-class RetrySchedule(_Section):
-    """When a deferred delivery is tried again."""
-
-    first_delay_s: float
-    max_delay_s: float
-    expire_after_s: float
-    delay_dsn_after_s: float
-
-
-class TransactionalRetry(RetrySchedule):
-    """For mail that somebody is waiting for."""
-
-    first_delay_s: float = Field(60, gt=0, description=_FIRST)
-    max_delay_s: float = Field(3600, gt=0, description=_LONGEST)
-    expire_after_s: float = Field(2 * 86400, gt=0, description=_EXPIRE)
-    delay_dsn_after_s: float = Field(4 * 3600, gt=0, description=_DELAY_DSN)
-
-
-class BulkRetry(RetrySchedule):
-    """For campaigns."""
-
-    first_delay_s: float = Field(300, gt=0, description=_FIRST)
-    max_delay_s: float = Field(4 * 3600, gt=0, description=_LONGEST)
-    expire_after_s: float = Field(86400, gt=0, description=_EXPIRE)
-    delay_dsn_after_s: float = Field(86400, gt=0, description=_DELAY_DSN)
-
-
-class Retry(_Section):
-    """Backoff by kind of stream. Every delay is spread by up to a fifth either way."""
-
-    transactional: TransactionalRetry = TransactionalRetry()
-    bulk: BulkRetry = BulkRetry()
-
-    def schedule(self, kind: str) -> RetrySchedule:
-        """The schedule for streams of a kind, ``bulk`` or ``transactional``."""
-        return self.bulk if kind == "bulk" else self.transactional
-
-
-class Sandbox(_Section):
+class Sandbox(Section):
     """Simulated mailbox providers on loopback (``serve --sandbox``)."""
 
     enabled: bool = Field(False, description="Route every delivery to simulated providers and nothing else.")
@@ -279,7 +241,7 @@ class Sandbox(_Section):
     )
 
 
-class Reputation(_Section):
+class Reputation(Section):
     """What follows from rates of bounces and complaints."""
 
     brakes: bool = Field(
@@ -288,7 +250,7 @@ class Reputation(_Section):
     )
 
 
-class Blocklists(_Section):
+class Blocklists(Section):
     """Watching block lists."""
 
     watch: bool = Field(True, description="Ask the shipped lists about sources and sending domains.")

@@ -12,7 +12,7 @@ from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError, ConflictError, InputError
 from mailfleet.base.gauges import Counter
 from mailfleet.base.ids import IdGenerator
-from mailfleet.config.settings import Retry
+from mailfleet.config.retry import Retry
 from mailfleet.engine.catalog import Catalog, Identity
 from mailfleet.engine.envelope import Envelope
 from mailfleet.engine.intake import Consignment, content_source, stored_fields

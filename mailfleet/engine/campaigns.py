@@ -12,7 +12,7 @@ from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError
 from mailfleet.base.gauges import Counter
 from mailfleet.base.ids import IdGenerator
-from mailfleet.config.settings import Retry
+from mailfleet.config.retry import Retry
 from mailfleet.engine.accept import Acceptor, Screen, check_send_at, known_stream, remembered, request_hash
 from mailfleet.engine.fleet_checks import rates_text
 from mailfleet.engine.intake import content_source

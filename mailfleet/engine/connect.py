@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from dataclasses import dataclass, replace
+import ssl
+from dataclasses import dataclass, field, replace
 
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.net.dns_query import DnsTemporary
@@ -12,7 +13,9 @@ from mailfleet.net.guard import ForbiddenDestinationError
 from mailfleet.net.resolver import Resolver
 from mailfleet.net.smtp_client import SmtpConnection
 from mailfleet.net.smtp_peer import ClientOptions, ConnectFailed, Peer, TlsWish
+from mailfleet.net.tls_client import verified_context
 from mailfleet.policy.outcome import Failure, Outcome, Phase
+from mailfleet.policy.transport import TlsDemand
 from mailfleet.store.sites import Site
 
 MAX_ADDRESSES = 6  # tried in one round; RFC 5321 5.1 wants at least two
@@ -44,6 +47,17 @@ class Way:
     port: int
     families: frozenset[int] = frozenset({4, 6})
     relay: bool = False
+    verified_context: ssl.SSLContext | None = field(default=None, compare=False)
+
+    @property
+    def verified(self) -> ClientOptions:
+        """The options by which a remote must prove its name."""
+        known: dict[str, ClientOptions] = self.__dict__.setdefault("_with_tls", {})
+        found = known.get("verified")
+        if found is None:
+            found = replace(self.options, tls="required", tls_context=self.verified_context or verified_context())
+            known["verified"] = found
+        return found
 
     def with_tls(self, wish: TlsWish) -> ClientOptions:
         """The options with another demand for TLS."""
@@ -61,9 +75,7 @@ class Connector:
         self._descriptors = descriptors
         self._resolver, self._ipv6, self._rng = resolver, ipv6, rng
 
-    async def open(
-        self, site: Site, way: Way, *, tls_required: bool
-    ) -> tuple[SmtpConnection | None, Outcome | None, str]:
+    async def open(self, site: Site, way: Way, *, tls: TlsDemand) -> tuple[SmtpConnection | None, Outcome | None, str]:
         """``(connection, None, "")`` or ``(None, outcome, transcript)``, the outcome of the last host that said something."""
         outcome = Outcome(Phase.DNS, failure=Failure.DNS_TEMPORARY, detail="no mail host has an address")
         transcript, tried = "", 0
@@ -85,7 +97,7 @@ class Connector:
                     return None, outcome, transcript
                 tried += 1
                 try:
-                    return await self._open(Peer(host, ip, way.port), way, tls_required), None, ""
+                    return await self._open(Peer(host, ip, way.port), way, tls), None, ""
                 except ConnectFailed as error:
                     found = _outcome(error, host, ip)
                     if _better(outcome, found) is found:
@@ -94,13 +106,13 @@ class Connector:
                     outcome = _better(outcome, _unreachable(str(error), host, ip))
         return None, outcome, transcript
 
-    async def _open(self, peer: Peer, way: Way, tls_required: bool) -> SmtpConnection:
+    async def _open(self, peer: Peer, way: Way, tls: TlsDemand) -> SmtpConnection:
         async with self._descriptors.one():
-            return await self._open_one(peer, way, tls_required)
+            return await self._open_one(peer, way, tls)
 
-    async def _open_one(self, peer: Peer, way: Way, tls_required: bool) -> SmtpConnection:
-        if tls_required:
-            return await SmtpConnection.open(peer, way.with_tls("required"))
+    async def _open_one(self, peer: Peer, way: Way, tls: TlsDemand) -> SmtpConnection:
+        if tls:
+            return await SmtpConnection.open(peer, way.verified if tls == "verified" else way.with_tls("required"))
         try:
             return await SmtpConnection.open(peer, way.options)
         except ConnectFailed as error:

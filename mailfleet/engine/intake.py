@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import orjson
 
 from mailfleet.base.errors import InputError
-from mailfleet.config.settings import Retry
+from mailfleet.config.retry import Retry
 from mailfleet.engine.requests import CampaignRequest, MessageRequest
 from mailfleet.mail.address import Address
 from mailfleet.mail.content import ContentSource

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mailfleet.policy.rates import Rate
+from mailfleet.policy.transport import TlsDemand
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,7 @@ class LaneLimits:
     connections: int
     messages_per_connection: int
     idle_connection_s: float
-    tls_required: bool = False
+    tls: TlsDemand = ""
     commands_behind_message: bool = True
     rates: tuple[Rate, ...] = ()
     provider_connections: int = 0  # to all sites of the provider; 0: no limit

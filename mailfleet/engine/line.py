@@ -17,6 +17,7 @@ from mailfleet.engine.journal import Journal
 from mailfleet.engine.settle import Attempt
 from mailfleet.net.smtp_client import SmtpConnection
 from mailfleet.policy.outcome import Action, Failure, Outcome, Phase
+from mailfleet.policy.transport import stricter
 from mailfleet.smtp.extensions import Extensions
 from mailfleet.smtp.reply import Reply
 from mailfleet.smtp.transaction import TransactionResult
@@ -174,7 +175,7 @@ class Line:
         started_s = lane.edges.clock.monotonic_s()
         try:
             connection, outcome, transcript = await lane.edges.connector.open(
-                lane.site, lane.way, tls_required=lane.limits.tls_required
+                lane.site, lane.way, tls=stricter(lane.site.tls, lane.limits.tls)
             )
         except Exception:
             await self._crashed(item.claimed, None)

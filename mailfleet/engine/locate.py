@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -13,7 +14,9 @@ from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.descriptors import Descriptors
+from mailfleet.engine.sts import StsPolicies
 from mailfleet.net.resolver import MailHosts, Resolver
+from mailfleet.policy.transport import TlsDemand, secured
 from mailfleet.store import sites
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.sites import DueDomain
@@ -42,7 +45,10 @@ class Locator:
         time_scale: float,
         descriptors: Descriptors,
         counts: DeliveryCounts,
+        policies: StsPolicies | None = None,
+        demands: Mapping[str, TlsDemand] | None = None,
     ) -> None:
+        self._policies, self._demands = policies, demands or {}
         self._database, self._resolver, self._provider_of = database, resolver, provider_of
         self._descriptors, self._counts = descriptors, counts
         self._slot, self._slots, self._clock, self._time_scale = slot, slots, clock, time_scale
@@ -92,12 +98,24 @@ class Locator:
                 async with self._descriptors.one():
                     found = await self._resolver.mail_hosts(domain.name)
                 self._counts.looked_up("failed" if found.kind == "temporary" else "found" if found.hosts else "absent")
-                await self._store(domain, found)
+                await self._store(domain, *await self._secured(domain.name, found))
             except BusyError as error:
                 log.error("locating waits", domain=domain.name, reason=error.reason)
                 await self._clock.sleep(1)
 
-    async def _store(self, domain: DueDomain, found: MailHosts) -> None:
+    async def _secured(self, name: str, found: MailHosts) -> tuple[MailHosts, TlsDemand]:
+        """Only the hosts that mail may go to by the domain's policy, and how."""
+        if not found.hosts:
+            return found, ""
+        policy = await self._policies.of(name) if self._policies is not None else None
+        by_name = {host.name: host for host in found.hosts}
+        hosts = [(host.preference, host.name) for host in found.hosts]
+        made = secured(name, hosts, policy, self._demands.get(name, ""))
+        if made.problem:
+            return MailHosts("temporary", ttl_s=found.ttl_s, detail=made.problem), ""
+        return replace(found, hosts=tuple(by_name[name] for _, name in made.hosts)), made.tls
+
+    async def _store(self, domain: DueDomain, found: MailHosts, tls: TlsDemand) -> None:
         hosts = [(host.preference, host.name) for host in found.hosts]
         provider = self._provider_of([name for _, name in hosts]) or "" if hosts else ""
         if found.kind == "temporary":
@@ -105,10 +123,10 @@ class Locator:
         else:
             valid_s = min(LONGEST_S, max(SHORTEST_S, found.ttl_s))
         valid_until_ms = self._clock.now_ms() + round(valid_s * 1000)
-        key = site_key(domain.name, found)
+        key = site_key(domain.name, found, tls)
 
         def first(tx: Tx) -> tuple[int, bool]:
-            site_id = sites.put_site(tx, key, found.kind, hosts, provider, found.detail)
+            site_id = sites.put_site(tx, key, found.kind, hosts, provider, found.detail, tls)
             if not domain.site_id:
                 tx.wake()  # somebody may be waiting for this mail
             return site_id, sites.locate(tx, domain.id, site_id, valid_until_ms=valid_until_ms)
@@ -120,8 +138,8 @@ class Locator:
             )
 
 
-def site_key(domain: str, found: MailHosts) -> str:
-    """What makes two domains one site: the same mail hosts with the same order of preference among them.
+def site_key(domain: str, found: MailHosts, tls: TlsDemand = "") -> str:
+    """What makes two domains one site: the same mail hosts with the same order of preference among them, secured the same way.
 
     Domains that take no mail for one reason share a site; a failed lookup is each domain's own.
     """
@@ -130,4 +148,5 @@ def site_key(domain: str, found: MailHosts) -> str:
     if not found.hosts:
         return found.kind
     ranks = {preference: rank for rank, preference in enumerate(sorted({host.preference for host in found.hosts}))}
-    return ",".join(sorted(f"{ranks[host.preference]}:{host.name}" for host in found.hosts))
+    key = ",".join(sorted(f"{ranks[host.preference]}:{host.name}" for host in found.hosts))
+    return f"{key}#{tls}" if tls else key

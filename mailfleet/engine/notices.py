@@ -9,7 +9,7 @@ import orjson
 from mailfleet.base import ids
 from mailfleet.base.clock import Clock
 from mailfleet.base.ids import IdGenerator
-from mailfleet.config.settings import Retry
+from mailfleet.config.retry import Retry
 from mailfleet.engine.catalog import Catalog, LoadedContent
 from mailfleet.engine.envelope import Envelope
 from mailfleet.engine.intake import Consignment

@@ -56,7 +56,7 @@ class RelayChecker:
         if ":" in host or host.replace(".", "").isdigit():
             host = f"[{'IPv6:' if ':' in host else ''}{host}]"  # RFC 5321 4.1.3
         site = Site(0, "", "relay", ((0, host),), "", "")
-        connection, outcome, transcript = await self._connector.open(site, self._way_of(row), tls_required=False)
+        connection, outcome, transcript = await self._connector.open(site, self._way_of(row), tls="")
         if connection is None:
             assert outcome is not None
             return _failed(name, outcome, transcript)

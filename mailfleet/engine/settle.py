@@ -14,7 +14,7 @@ import structlog
 from mailfleet.base.clock import Clock, rfc3339
 from mailfleet.base.errors import BusyError
 from mailfleet.base.ids import IdGenerator, public
-from mailfleet.config.settings import Retry
+from mailfleet.config.retry import Retry
 from mailfleet.engine import braking
 from mailfleet.engine.catalog import Catalog, FlowView
 from mailfleet.engine.counts import DeliveryCounts

@@ -12,7 +12,7 @@ from mailfleet.base.clock import Clock, parse_rfc3339, rfc3339
 from mailfleet.base.errors import ConflictError, InputError, Problem
 from mailfleet.base.gauges import Counter
 from mailfleet.base.ids import IdGenerator
-from mailfleet.config.settings import Retry
+from mailfleet.config.retry import Retry
 from mailfleet.engine.accept import check_same
 from mailfleet.engine.intake import Consignment, stored_fields
 from mailfleet.engine.requests import Actor, CampaignRequest, RecipientRow

@@ -263,5 +263,5 @@ class Health(_View):
 
 def site_name(key: str | None) -> str:
     """A site's key, which lists its MX hosts by preference, as its first host and how many more: ``mx1.example +2``."""
-    hosts = [host.partition(":")[2] or host for host in (key or "").split(",")]
+    hosts = [host.partition(":")[2] or host for host in (key or "").partition("#")[0].split(",")]
     return f"{hosts[0]} +{len(hosts) - 1}" if len(hosts) > 1 else hosts[0]

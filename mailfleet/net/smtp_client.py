@@ -193,6 +193,8 @@ class SmtpConnection(asyncio.Protocol):
             raise self._failed("tls", "tls-handshake", "the remote closed the connection before the TLS handshake")
         tls = self._transport.get_extra_info("ssl_object")
         self.tls_info = described(tls)
+        if self._options.tls_context.verify_mode is ssl.CERT_REQUIRED:
+            self.tls_info += " verified"
         self._session.tls_started(self.tls_info, self._loop.time())
         self._flush()
         self._arm(self._loop.time())

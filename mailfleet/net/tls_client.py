@@ -19,9 +19,14 @@ def unverified_context() -> ssl.SSLContext:
     return context
 
 
-def verified_context() -> ssl.SSLContext:
-    """For a remote that a person named: its certificate must be good and for that name (PKIX, RFC 6125)."""
+def verified_context(ca_file: str = "") -> ssl.SSLContext:
+    """For a remote that must prove its name: its certificate must be good and for that name (PKIX, RFC 6125).
+
+    ``ca_file`` has more authorities, beside those of the system.
+    """
     context = ssl.create_default_context()
+    if ca_file:
+        context.load_verify_locations(ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 

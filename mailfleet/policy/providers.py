@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mailfleet.policy.rates import Rate
+from mailfleet.policy.transport import TlsDemand
 
 MAX_KNOWN = 20_000
 
@@ -16,13 +17,13 @@ class Limits:
     """How much one source sends to one site at first; what the remote answers tightens it.
 
     ``provider_connections`` (0: no limit) and ``provider_rates``: of one source to all sites of the provider together.
-    ``tls_required``: never send to it in the clear. ``retry_after_s``: the shortest wait after any deferral.
+    ``tls``: what is demanded. ``retry_after_s``: the shortest wait after any deferral.
     """
 
     connections: int = 10
     messages_per_connection: int = 100
     rates: tuple[Rate, ...] = ()
-    tls_required: bool = False
+    tls: TlsDemand = ""
     commands_behind_message: bool = True
     retry_after_s: int = 0
     provider_connections: int = 0

@@ -213,6 +213,7 @@ site = Table(
     _text("provider", ""),
     _text("detail", ""),
     _int("shares", 1),  # delivery processes that work on it
+    _text("tls", ""),  # what is demanded: empty (opportunistic) | required | verified
 )
 
 lease = Table(  # one per run of a delivery process; claims point at it

@@ -61,4 +61,15 @@ domain_check_past = Table(  # each change of state
     Index("domain_check_past_subject", "subject", "id"),
 )
 
-TABLES = (dns_target, dns_record, domain_check, domain_check_past)
+sts_policy = Table(  # of recipient domains, as it was fetched last (RFC 8461)
+    "sts_policy",
+    metadata,
+    key_text("domain"),
+    text_column("policy_id"),
+    text_column("mode"),  # enforce | testing | none
+    text_column("mx"),  # JSON array
+    int_column("fetched_ms"),
+    int_column("expires_ms"),
+)
+
+TABLES = (sts_policy, dns_target, dns_record, domain_check, domain_check_past)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
+from mailfleet.policy.transport import TlsDemand
 from mailfleet.store.database import Tx
 from mailfleet.store.statements import Pair
 
@@ -20,6 +21,7 @@ class Site(NamedTuple):
     hosts: tuple[tuple[int, str], ...]
     provider: str
     detail: str
+    tls: TlsDemand = ""
 
 
 class DueDomain(NamedTuple):
@@ -81,13 +83,16 @@ def rest_if_idle(tx: Tx, domain_id: int) -> bool:
     return True
 
 
-def put_site(tx: Tx, key: str, kind: str, hosts: list[tuple[int, str]], provider: str, detail: str) -> int:
+def put_site(
+    tx: Tx, key: str, kind: str, hosts: list[tuple[int, str]], provider: str, detail: str, tls: TlsDemand = ""
+) -> int:
     """The id of the site with this key, made if new; its provider and detail follow the newest knowledge."""
     return int(
         tx.value(
-            "INSERT INTO site (key, kind, hosts, provider, detail) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
-            " SET provider = excluded.provider, detail = excluded.detail, hosts = excluded.hosts RETURNING id",
-            (key, kind, orjson.dumps(hosts).decode(), provider, detail),
+            "INSERT INTO site (key, kind, hosts, provider, detail, tls) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (key) DO UPDATE SET provider = excluded.provider, detail = excluded.detail,"
+            " hosts = excluded.hosts, tls = excluded.tls RETURNING id",
+            (key, kind, orjson.dumps(hosts).decode(), provider, detail, tls),
         )
     )
 
@@ -111,11 +116,11 @@ def locate(tx: Tx, domain_id: int, site_id: int, *, valid_until_ms: int, limit: 
 
 def site(tx: Tx, site_id: int) -> Site | None:
     """One site."""
-    row = tx.row("SELECT id, key, kind, hosts, provider, detail FROM site WHERE id = ?", (site_id,))
+    row = tx.row("SELECT id, key, kind, hosts, provider, detail, tls FROM site WHERE id = ?", (site_id,))
     if row is None:
         return None
     hosts = tuple((int(preference), str(name)) for preference, name in orjson.loads(row[3]))
-    return Site(row[0], row[1], row[2], hosts, row[4], row[5])
+    return Site(row[0], row[1], row[2], hosts, row[4], row[5], row[6])
 
 
 def shared(tx: Tx) -> dict[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
@@ -103,6 +104,28 @@ class Network:
         peer = Peer(self.address(), self.port, **manners)
         self.run(self._closing.enter_async_context(peer.serving()))
         return peer
+
+    def web(self, port: int, answers: dict[str, tuple[int, str]], context: ssl.SSLContext) -> str:
+        """An address at which HTTPS is spoken: status and text by host name, as ``answers`` has them when somebody asks."""
+        address = self.address()
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                host = next((line[6:] for line in head.split("\r\n") if line.lower().startswith("host: ")), "")
+                status, text = answers.get(host, (404, "nobody"))
+                writer.write(
+                    f"HTTP/1.1 {status} so\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n{text}".encode()
+                )
+                await writer.drain()
+            writer.close()
+
+        async def serve() -> None:
+            server = await asyncio.start_server(connected, address, port, ssl=context)
+            self._closing.callback(server.close)
+
+        self.run(serve())
+        return address
 
     def hand_on(self, host: str, port: int) -> str:
         """An address at which the mail server on ``host:port`` answers."""

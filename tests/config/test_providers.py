@@ -40,7 +40,7 @@ def test_there_are_enough_of_them() -> None:
     [
         (None, Limits(10, 100, parse("100/s"))),
         ("never-heard-of", Limits(10, 100, parse("100/s"))),
-        ("gmail", Limits(5, 50, parse("100/s"), tls_required=True, provider_connections=20)),
+        ("gmail", Limits(5, 50, parse("100/s"), tls="required", provider_connections=20)),
         ("outlook", Limits(5, 50, parse("100/s"), provider_connections=50)),
         ("yahoo", Limits(10, 20, parse("100/s"))),
         ("apple", Limits(10, 5, parse("100/s"))),
@@ -122,10 +122,10 @@ def test_a_users_file_goes_over_the_shipped_one(tmp_path: Path) -> None:
     table = load_providers(own(tmp_path))
     assert table.limits_for(None) == Limits(8, 100, parse("100/s"))
     assert table.limits_for("gmail") == Limits(
-        3, 50, parse("100/s"), tls_required=True, retry_after_s=1200, provider_connections=20
+        3, 50, parse("100/s"), tls="required", retry_after_s=1200, provider_connections=20
     )
     assert table.limits_for("gmail", "s1") == Limits(
-        3, 50, parse("20000/d"), tls_required=True, retry_after_s=1200, provider_connections=20
+        3, 50, parse("20000/d"), tls="required", retry_after_s=1200, provider_connections=20
     )
     assert table.limits_for("gmail", "s2").messages_per_connection == 7
     assert table.limits_for("yahoo", "s1") == table.limits_for("yahoo")

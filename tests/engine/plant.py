@@ -19,7 +19,7 @@ from mailfleet.base.ids import IdGenerator, TenantId
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.config.bounce_rules import load_rules
 from mailfleet.config.metrics import CATALOGUE
-from mailfleet.config.settings import Retry
+from mailfleet.config.retry import Retry
 from mailfleet.config.shaping import load_shaping
 from mailfleet.config.warmup import load_plans
 from mailfleet.engine.accept import Acceptor, Screen

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailfleet.config.settings import Retry, RetrySchedule
+from mailfleet.config.retry import Retry, RetrySchedule
 from mailfleet.policy.classify import BOUNCE_CLASSES
 from mailfleet.policy.retry import FLOOR_S, next_attempt
 

@@ -57,6 +57,17 @@ def upgrade() -> None:
         number("created_ms"),
         sa.PrimaryKeyConstraint("domain_id", "name", "type", "value"),
     )
+    op.add_column("site", words("tls", ""))
+    op.create_table(
+        "sts_policy",
+        words("domain"),
+        words("policy_id"),
+        words("mode"),
+        words("mx"),
+        number("fetched_ms"),
+        number("expires_ms"),
+        sa.PrimaryKeyConstraint("domain"),
+    )
     checks()
 
 
