@@ -195,8 +195,7 @@ def _first(asked: Asked) -> tuple[str, ...]:
 
 def _answer(asked: Asked) -> Answer:
     if not asked.answers:
-        # A name below no zone at all is a name that does not exist.
-        return Answer("failed" if asked.zone or not asked.words.startswith("there is no zone") else "missing")
+        return Answer("failed")
     first = asked.answers[0]
     return Answer("missing") if first.outcome == "missing" else Answer("found", first.records)
 

@@ -116,8 +116,8 @@ class Authoritative:
         """The zone that a name is in, its servers with all addresses, and why there is none."""
         labels = name.split(".")
         words = ""
-        for place in range(len(labels)):
-            zone = ".".join(labels[place:])
+        for place in range(len(labels) + 1):
+            zone = ".".join(labels[place:]) or "."
             try:
                 answer = await self._querier.ask(zone, "NS")
             except DnsTemporary as error:
