@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 import structlog
 
 from mailfleet.app import compose
+from mailfleet.app.dns import server_of
 from mailfleet.app.egress import trusted, way_of
 from mailfleet.app.limits import limits_of
 from mailfleet.app.patience import patiently, unless_stopped
@@ -20,6 +21,7 @@ from mailfleet.config.shaping import load_shaping
 from mailfleet.config.warmup import load_plans
 from mailfleet.engine.connect import Connector
 from mailfleet.engine.counts import DeliveryCounts
+from mailfleet.engine.dane import Dane
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
@@ -35,6 +37,7 @@ from mailfleet.engine.warming import Warming
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.policy_fetch import PolicyFetcher
 from mailfleet.net.resolver import Resolver
+from mailfleet.net.secure_dns import SecureDns
 from mailfleet.policy.classify import Classifier
 from mailfleet.policy.providers import ProviderTable
 from mailfleet.policy.shaping import Shaper
@@ -95,7 +98,9 @@ async def _work(
     counts = DeliveryCounts(base.gauges)
     settler = _settler(base, journal, lease_id, counts, rng, providers)
     descriptors, renderer = Descriptors(clock), Renderer(base.catalog, base.box)
-    connector = Connector(resolver, ipv6=base.settings.delivery.ipv6, rng=rng, descriptors=descriptors)
+    connector = Connector(
+        resolver, ipv6=base.settings.delivery.ipv6, rng=rng, descriptors=descriptors, dane=_dane(base)
+    )
     edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event(), Gate())
     scheduler = Scheduler(
         base.database,
@@ -138,6 +143,15 @@ async def _work(
     await _stop(scheduler)
     await locator.stop()
     await _ended(loops)
+
+
+def _dane(base: compose.Base) -> Dane | None:
+    settings = base.settings
+    if not settings.dns.validator or not settings.delivery.dane or settings.sandbox.enabled:
+        return None
+    where = server_of(settings.dns.validator)
+    dns = SecureDns(where, settings.dns.timeout_s, base.clock, loopback_only=settings.delivery.loopback_only)
+    return Dane(dns, base.clock)
 
 
 def _policies(base: compose.Base, resolver: Resolver) -> StsPolicies:

@@ -30,7 +30,7 @@ def domains_of(base: Base, nameservers: list[str]) -> tuple[Domains, Rotation]:
         timeout_s=settings.dns.timeout_s,
         port=settings.sandbox.dns_port if settings.sandbox.enabled else settings.dns.authoritative_port,
         loopback_only=at_home,
-        validator=_server(settings.dns.validator) if settings.dns.validator else None,
+        validator=server_of(settings.dns.validator) if settings.dns.validator else None,
     )
     update_of = partial(_update, base, at_home)
     publisher = DnsPublisher(base.database, authoritative, update_of, base.clock, ttl_s=settings.dns.ttl_s)
@@ -64,7 +64,7 @@ def _update(base: Base, loopback_only: bool, target: Target) -> DynamicUpdate:
     secret = b"" if target.sealed_secret is None else base.box.open(target.sealed_secret, zone_label(target.zone))
     return DynamicUpdate(
         target.zone,
-        _server(target.server),
+        server_of(target.server),
         key_name=target.key_name,
         secret=secret.decode(),
         algorithm=target.algorithm,
@@ -73,7 +73,7 @@ def _update(base: Base, loopback_only: bool, target: Target) -> DynamicUpdate:
     )
 
 
-def _server(text: str) -> tuple[str, int]:
+def server_of(text: str) -> tuple[str, int]:
     """``address`` or ``address:port``. Raises ``InputError``."""
     try:
         return str(ipaddress.ip_address(text)), 53

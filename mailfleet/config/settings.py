@@ -176,6 +176,10 @@ class Delivery(Section):
         False, description="Refuse to connect anywhere but this machine. Always on in the sandbox."
     )
     mta_sts: bool = Field(True, description="Keep to the MTA-STS policies of recipient domains (RFC 8461).")
+    dane: bool = Field(
+        True,
+        description="Keep to the TLSA records of mail hosts (RFC 7672), where dns.validator names a resolver to trust.",
+    )
     tls_demands: dict[str, Literal["required", "verified"]] = Field(
         {}, description='TLS that you demand for recipient domains, for example {"partner.example" = "verified"}.'
     )

@@ -6,7 +6,9 @@ import ipaddress
 import random
 import ssl
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from mailfleet.engine.dane import Dane, DaneDemand
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.net.dns_query import DnsTemporary
 from mailfleet.net.guard import ForbiddenDestinationError
@@ -18,6 +20,7 @@ from mailfleet.policy.outcome import Failure, Outcome, Phase
 from mailfleet.policy.transport import TlsDemand
 from mailfleet.store.sites import Site
 
+SMTP_PORT = 25  # TLSA records are for this port, whatever port a test network has
 MAX_ADDRESSES = 6  # tried in one round; RFC 5321 5.1 wants at least two
 
 _SITE_FAILURE = {
@@ -71,7 +74,16 @@ class Way:
 class Connector:
     """Opens connections for one delivery process."""
 
-    def __init__(self, resolver: Resolver, *, ipv6: bool, rng: random.Random, descriptors: Descriptors) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        *,
+        ipv6: bool,
+        rng: random.Random,
+        descriptors: Descriptors,
+        dane: Dane | None = None,
+    ) -> None:
+        self._dane = dane
         self._descriptors = descriptors
         self._resolver, self._ipv6, self._rng = resolver, ipv6, rng
 
@@ -111,6 +123,10 @@ class Connector:
             return await self._open_one(peer, way, tls)
 
     async def _open_one(self, peer: Peer, way: Way, tls: TlsDemand) -> SmtpConnection:
+        if self._dane is not None and not way.relay:
+            demand = await self._dane.of(peer.host, SMTP_PORT)
+            if demand is not None:  # RFC 8461 2: it goes before MTA-STS
+                return await self._open_proven(peer, way, self._dane, demand)
         if tls:
             return await SmtpConnection.open(peer, way.verified if tls == "verified" else way.with_tls("required"))
         try:
@@ -120,6 +136,15 @@ class Connector:
             if error.phase != Phase.TLS or way.options.tls != "opportunistic":
                 raise
             return await SmtpConnection.open(peer, way.with_tls("none"))
+
+    @staticmethod
+    async def _open_proven(peer: Peer, way: Way, dane: Dane, demand: DaneDemand) -> SmtpConnection:
+        if demand.problem:
+            raise ConnectFailed("tls", "tls-handshake", detail=demand.problem)
+        options = way.with_tls("required")
+        if demand.records:
+            options = replace(options, check_peer=partial(dane.problem, demand, peer.host))
+        return await SmtpConnection.open(peer, options)
 
 
 def _unreachable(detail: str, host: str, ip: str) -> Outcome:

@@ -192,7 +192,13 @@ class SmtpConnection(asyncio.Protocol):
         if self._transport is None:
             raise self._failed("tls", "tls-handshake", "the remote closed the connection before the TLS handshake")
         tls = self._transport.get_extra_info("ssl_object")
+        problem = self._options.check_peer(tls) if self._options.check_peer is not None else ""
+        if problem:
+            self._transport.abort()
+            raise self._failed("tls", "tls-handshake", f"{self.peer.host} is not proven: {problem}")
         self.tls_info = described(tls)
+        if self._options.check_peer is not None:
+            self.tls_info += " dane"
         if self._options.tls_context.verify_mode is ssl.CERT_REQUIRED:
             self.tls_info += " verified"
         self._session.tls_started(self.tls_info, self._loop.time())

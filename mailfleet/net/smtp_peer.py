@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -58,6 +59,7 @@ class ClientOptions:
     """How to connect. ``tls_context`` may be replaced by one that verifies; share one ``ClientOptions`` over connections.
 
     ``source_ipv4`` and ``source_ipv6`` are local addresses to bind for a peer of that family; empty leaves it to the system.
+    ``check_peer``: asked after the handshake; what it returns, if anything, is why the remote is not the one that is meant.
     ``chunking``: use BDAT where the remote has it. ``login``: told to the remote after TLS, or without it where ``tls`` is none.
     """
 
@@ -70,6 +72,7 @@ class ClientOptions:
     login: Login | None = None
     chunking: bool = True
     tls_context: ssl.SSLContext = field(default_factory=unverified_context)
+    check_peer: Callable[[ssl.SSLObject], str] | None = None
 
     def source_for(self, ip: str) -> str:
         """The local address for a connection to ``ip``; empty when it does not matter."""

@@ -31,6 +31,22 @@ def verified_context(ca_file: str = "") -> ssl.SSLContext:
     return context
 
 
+def chain_of(tls: ssl.SSLObject) -> list[bytes]:
+    """The certificates that the remote showed, its own first, as DER; unchecked ones too."""
+    inner = getattr(tls, "_sslobj", None)  # what Python 3.13 has as SSLObject.get_unverified_chain is only here before
+    if inner is not None and hasattr(inner, "get_unverified_chain"):
+        return [_der(one) for one in inner.get_unverified_chain() or []]
+    own = tls.getpeercert(binary_form=True)
+    return [own] if own else []
+
+
+def _der(certificate: object) -> bytes:
+    if isinstance(certificate, bytes):
+        return certificate
+    der: bytes = ssl.PEM_cert_to_DER_cert(certificate.public_bytes())  # type: ignore[attr-defined]  # of _ssl.Certificate
+    return der
+
+
 def described(tls: ssl.SSLObject) -> str:
     """What was agreed on, for example ``TLSv1.3 TLS_AES_256_GCM_SHA384``."""
     cipher = tls.cipher()

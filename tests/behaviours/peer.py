@@ -51,6 +51,7 @@ class Peer:
     answer: Callable[[str, str], str | None] = lambda verb, line: None
     names: tuple[str, ...] = ("mx.test",)  # of its certificate
     authority: trustme.CA | None = None  # who signs it; one that nobody knows if left out
+    leaf: trustme.LeafCert | None = None  # the certificate itself, in place of both
     sessions: list[Session] = field(default_factory=list)
     messages: list[Received] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -81,7 +82,7 @@ class Peer:
                 self.open_by_client[client] -= 1
             writer.close()
 
-        context = certified(self.authority or trustme.CA(), *self.names) if self.tls else None
+        context = certified(self.authority or trustme.CA(), *self.names, leaf=self.leaf) if self.tls else None
         self._context = context
         server = await asyncio.start_server(connected, self.host, self.port, limit=10_000_000)
         try:
@@ -189,8 +190,8 @@ class _Dialogue:
         self._writer.write(line.encode() + b"\r\n")
 
 
-def certified(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+def certified(authority: trustme.CA, *names: str, leaf: trustme.LeafCert | None = None) -> ssl.SSLContext:
     """What a server proves its names with."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*names).configure_cert(context)
+    (leaf or authority.issue_cert(*names)).configure_cert(context)
     return context
