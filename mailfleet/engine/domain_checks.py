@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Collection, Generator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from mailfleet.mail import dmarc as dmarc_rules
@@ -46,11 +47,7 @@ class DomainChecker:
             *(self._published(one) for one in wanted if one.check not in ("dmarc", "spf-from"))
         )
         by_name = {one.name: one for one in found}
-        spf = await self._return_path_spf(facts, sources)
-        if by_name["spf-return-path"].state in ("ok", "warning") and spf.state != "ok":
-            by_name["spf-return-path"] = spf
-        elif by_name["spf-return-path"].state == "failed" and spf.state == "ok":
-            by_name["spf-return-path"] = spf  # written otherwise, and just as good
+        by_name["spf-return-path"] = _both(by_name["spf-return-path"], await self._return_path_spf(facts, sources))
         more = await asyncio.gather(
             self._spf_from(facts, existing, wanted),
             self._dmarc(facts, wanted),
@@ -187,6 +184,15 @@ def heard(asked: Asked) -> list[Heard]:
         Heard(f"{one.server} ({one.address})", one.records if one.answers else None, one.words or one.outcome)
         for one in asked.said
     ]
+
+
+def _both(published: Check, evaluated: Check) -> Check:
+    """The record that was planned, and what receivers make of what is there: another that does the same is as good."""
+    if published.state == "failed" and evaluated.state == "failed":
+        return replace(published, meaning=f"{published.meaning}; {evaluated.meaning}")
+    if published.state in ("ok", "warning") and evaluated.state == "ok":
+        return published
+    return evaluated if published.state != "unknown" else published
 
 
 def _first(asked: Asked) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.behaviours.server import Server, wait_until
+from tests.peers.bind import Bind
 from tests.peers.knot import KEY, Knot
 
 SECRET = base64.b64encode(b"a secret of thirty-two octets ok").decode()
@@ -31,19 +32,27 @@ def knot(tmp_path: Path) -> Iterator[Knot]:
     made.close()
 
 
-@pytest.fixture
-def server(tmp_path: Path, knot: Knot) -> Iterator[Server]:
-    settings: dict[str, dict[str, Any]] = {
+def settings(name_server: Knot | Bind) -> dict[str, dict[str, Any]]:
+    return {
         "server": {"hostname": "mta.shop.test"},
-        "dns": {"nameservers": [knot.address], "timeout_s": 1, "authoritative_port": knot.port, "ttl_s": 1},
+        "dns": {
+            "nameservers": [name_server.address],
+            "timeout_s": 1,
+            "authoritative_port": name_server.port,
+            "ttl_s": 1,
+        },
         "delivery": {"loopback_only": True, "time_scale": 3600},
     }
-    with Server(tmp_path / "server", settings, sandbox=False) as started:
+
+
+@pytest.fixture
+def server(tmp_path: Path, knot: Knot) -> Iterator[Server]:
+    with Server(tmp_path / "server", settings(knot), sandbox=False) as started:
         yield started
 
 
-def allowed(server: Server, knot: Knot, secret: str = SECRET) -> None:
-    ran = server.cli("dns", "add", "shop.test", "--server", knot.address, "--key", KEY, "--secret", secret)
+def allowed(server: Server, name_server: Knot | Bind, secret: str = SECRET) -> None:
+    ran = server.cli("dns", "add", "shop.test", "--server", name_server.address, "--key", KEY, "--secret", secret)
     assert ran.code == 0, ran.err
     assert secret not in ran.out
 
@@ -207,3 +216,77 @@ def test_what_breaks_by_itself_is_noticed_and_told(server: Server, knot: Knot) -
     assert "shop.test is not ready for bulk mail: dmarc" in refused.json()["detail"]
     assert "mailfleet domain check shop.test" in refused.json()["mend"]
     assert server.message("ok@someone.test", **{"from": "news@shop.test"}), "single messages go on"
+
+
+def test_the_same_with_bind(tmp_path: Path) -> None:
+    bind = Bind(tmp_path / "bind", {"shop.test": ZONE}, secret=SECRET)
+    try:
+        before = bind.everything("shop.test")
+        with Server(tmp_path / "server", settings(bind), sandbox=False) as server:
+            allowed(server, bind)
+            done = server.cli("domain", "add", "shop.test", "--publish", "--json")
+            assert (done.code, done.last["checks"]["state"]) == (0, "ok"), done.out + done.err
+            (first,) = done.last["selectors"]
+            keys = server.cli("domain", "rotate", "shop.test", "--json").last["keys"]
+            assert {one["selector"]: one["stage"] for one in keys}[first] == "old"
+            assert check(server)["state"] == "ok"
+            assert len(bind.everything("shop.test")) == len(before) + 6
+            assert server.cli("domain", "remove", "shop.test", "--unpublish").code == 0
+        assert bind.everything("shop.test") == before
+    finally:
+        bind.close()
+
+
+def test_each_way_to_break_has_its_own_words(server: Server, knot: Knot) -> None:
+    allowed(server, knot)
+    (selector,) = server.cli("domain", "add", "shop.test", "--publish", "--json").last["selectors"]
+    good = knot.everything("shop.test")
+    dkim = next(line for line in good if line.startswith(selector))
+    key = f"dkim:{selector}"
+
+    def without(start: str) -> list[str]:
+        return [line for line in good if not line.startswith(start)]
+
+    other = "p=MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="
+    cut = dkim[: dkim.index("p=") + 60] + '"'
+    for lines, name, state, meaning in (
+        (without(selector), key, "failed", "there is no such record"),
+        ([*without(selector), cut], key, "failed", "another key is there"),
+        (
+            [*good, f'{selector}._domainkey TXT "v=DKIM1; k=ed25519; {other}"'],
+            key,
+            "failed",
+            "two records for one selector",
+        ),
+        (without("bounce.shop.test. 1 MX"), "return-path-mx", "failed", "there is no such record"),
+        ([*good, "bounce MX 5 elsewhere"], "return-path-mx", "failed", "another mail host stands beside ours"),
+        ([*good, 'bounce TXT "v=spf1 +all"'], "spf-return-path", "failed", "two SPF records"),
+        (
+            [*without("bounce.shop.test. 1 TXT"), 'bounce TXT "v=spf1 a:www.shop.test -all"'],
+            "spf-return-path",
+            "failed",
+            "gets fail",
+        ),
+        (
+            [*without("bounce.shop.test. 1 TXT"), 'bounce TXT "v=spf1 ip4:127.0.0.0/8 -all"'],
+            "spf-return-path",
+            "ok",
+            "",
+        ),
+        ([*good, '@ TXT "v=spf1 broken:x"'], "spf-from", "warning", "the domain's own SPF record is broken"),
+        (without("_dmarc"), "dmarc", "failed", "refuse bulk mail from domains without DMARC"),
+        ([*without("_dmarc"), '_dmarc TXT "v=DMARC1; p=perhaps"'], "dmarc", "failed", "refuse bulk mail"),
+        ([*without("_dmarc"), '_dmarc TXT "v=DMARC1; p=none; rua=mailto:x@mta.example"'], "dmarc", "ok", ""),
+        ([*without("shop.test. 1 MX"), "@ MX 0 ."], "replies", "warning", "takes no mail"),
+        (without("mta.shop.test."), "host:server", "failed", "does not lead to the address"),
+    ):
+        knot.replace("shop.test", lines)
+        found = next(one for one in check(server)["checks"] if one["name"] == name)
+        assert (found["state"], meaning in found["meaning"]) == (state, True), (name, found)
+        assert found["state"] != "failed" or found["next_step"], found
+    knot.freeze()
+    states_now = set(states(check(server)).values())
+    knot.thaw()
+    assert "failed" not in states_now, "nobody answers: nothing is known"
+    knot.replace("shop.test", good)
+    assert check(server)["state"] == "ok"
