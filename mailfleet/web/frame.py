@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 _DEMANDS = {
     "read": "The token may not read: use one with the scope read.",
     "send": "The token may not steer campaigns.",
-    "manage": "The token may not change sources, relays and brakes.",
+    "manage": "The token may not change sources, relays, brakes and domains.",
 }
 
 Part = Callable[[Session], Awaitable[dict[str, Any]]]

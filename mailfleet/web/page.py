@@ -1,4 +1,4 @@
-"""The pages: log in with an API token; campaigns, events and the backlog; ways out. Thin views over the engine's services."""
+"""The pages: log in with an API token; campaigns, events and the backlog; ways out; domains. Thin views over the engine's services."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mailfleet.base.clock import Clock, SystemClock
 from mailfleet.base.errors import BusyError
 from mailfleet.engine.services import Services
 from mailfleet.web import words
+from mailfleet.web.domains import SendingDomains
 from mailfleet.web.frame import HERE, Frame, Part
 from mailfleet.web.sessions import Session
 from mailfleet.web.ways import WaysOut
@@ -25,10 +26,10 @@ COUNT_WITHIN_S = 1.0
 
 
 def install(app: Starlette, services: Services, clock: Clock | None = None) -> None:
-    """Add the pages to ``app``: ``/`` and ``/ways-out``, with ``/login``, ``/logout``, ``/live/``, ``/static/`` and their forms."""
+    """Add the pages to ``app``: ``/``, ``/ways-out``, ``/domains``, with their forms, ``/login``, ``/live/`` and ``/static/``."""
     frame = Frame(services, clock or SystemClock())
-    overview, ways = _Overview(frame), WaysOut(frame)
-    parts = overview.parts | ways.parts
+    overview, ways, domains = _Overview(frame), WaysOut(frame), SendingDomains(frame)
+    parts = overview.parts | ways.parts | domains.parts
 
     async def live(request: Request) -> Response:
         return await frame.live(request, parts)
@@ -37,6 +38,8 @@ def install(app: Starlette, services: Services, clock: Clock | None = None) -> N
         [
             Route("/", overview.show, methods=["GET"]),
             Route("/ways-out", ways.show, methods=["GET"]),
+            Route("/domains", domains.show, methods=["GET"]),
+            Route("/domains/{domain}/{move}", domains.steer, methods=["POST"]),
             Route("/login", frame.login, methods=["POST"]),
             Route("/login", RedirectResponse("/", 303), methods=["GET"]),
             Route("/logout", frame.logout, methods=["POST"]),

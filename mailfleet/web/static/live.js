@@ -1,5 +1,5 @@
 // Keeps the parts of the page that carry data-live up to date: fetches each once a second and swaps it in when it changed.
-// Markup comes only from this server's templates, which escape what strangers wrote. What has the focus keeps it.
+// Markup comes only from this server's templates, which escape what strangers wrote. What has the focus keeps it, what is open stays open.
 "use strict";
 
 const PERIOD_MS = 1000;
@@ -20,7 +20,11 @@ async function refresh(part) {
     return;
   }
   const focused = part.place.contains(document.activeElement) ? document.activeElement.id : "";
+  const open = [...part.place.querySelectorAll("details")].map((details) => details.open);
   part.place.innerHTML = fresh;
+  part.place.querySelectorAll("details").forEach((details, place) => {
+    details.open = open[place] ?? false;
+  });
   part.shown = fresh;
   if (focused) {
     document.getElementById(focused)?.focus();

@@ -1,0 +1,94 @@
+"""The page of sending domains in a real browser."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from mailfleet.mail.dkim import ED25519, SigningKey
+from mailfleet.policy.dns_checks import Check, Kept
+from mailfleet.store import dns as dns_rows
+from mailfleet.store import sending
+from mailfleet.store.database import Tx
+from tests.web.test_page import NASTY, log_in
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # one browser for all
+AT_MS = 1_769_850_000_000
+PUBLIC = SigningKey.generate(ED25519).public_record()
+KEY = "v=DKIM1; k=rsa; p=" + "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA" * 8
+
+
+async def fill(engine: Any, memory: Any, *, checked: bool = True) -> None:
+    """A domain with a key, and checks of every state; what was found is hostile."""
+    checks = [
+        Check("dkim:mf1", "ok", "v=DKIM1; k=rsa; p=MIIB", "", "the key"),
+        Check(
+            "dmarc",
+            "failed",
+            NASTY,
+            "_dmarc.shop.example TXT v=DMARC1; p=none",
+            "there is no such record",
+            "publish it",
+        ),
+        Check("replies", "warning", "nothing", "an MX record", "nobody can reply", "publish MX records"),
+        Check("dnssec", "unknown", "", "", "the resolver does not say"),
+    ]
+
+    def work(tx: Tx) -> None:
+        domain = sending.SendingDomain(5, 1, "shop.example", "bounce.shop.example", AT_MS, rotate_days=90)
+        sending.add(tx, domain, [sending.DkimKey(6, 5, "mf1", ED25519, b"", PUBLIC, 1, AT_MS)])
+        if checked:
+            dns_rows.put_standing(tx, domain.name, {one.name: Kept(one, AT_MS, AT_MS) for one in checks})
+
+    await engine.database.write(work)
+    record = memory.DnsRecordView(name="mf1._domainkey.shop.example", type="TXT", value=KEY, purpose="DKIM")
+    engine.domain_log["shop.example"] = memory.DomainView(
+        domain="shop.example",
+        return_path_host="bounce.shop.example",
+        selectors=["mf1"],
+        records=[record],
+        created_at=memory.AT,
+    )
+
+
+async def test_what_is_wrong_is_seen_and_what_to_do(browser: Browser, url: str, engine: Any, memory: Any) -> None:
+    await fill(engine, memory)
+    page = await log_in(browser, url)
+    await page.get_by_role("link", name="Domains").click()
+    card = page.locator("article.domain")
+    await expect(card.locator(".state")).to_have_text("failed")
+    await expect(card).to_contain_text("Sends no campaign: dmarc: there is no such record")
+    await expect(card).to_contain_text("Next: publish it")
+    await expect(card).to_contain_text("a new key every 90 days")
+    await expect(card).to_contain_text("<script>")
+    assert await page.evaluate("window.hit") is None
+    await card.get_by_text("Records", exact=True).click()
+    await expect(card.locator("dl.records")).to_contain_text(KEY)
+    await page.wait_for_timeout(1500)
+    await expect(card.locator("dl.records")).to_be_visible()  # it stays open while the page keeps itself up to date
+    await card.get_by_role("button", name="Check shop.example now").click()
+    await expect(card.locator(".state")).to_have_text("unknown")  # nobody answers here
+
+
+async def test_nothing_yet(browser: Browser, url: str, engine: Any, memory: Any) -> None:
+    page = await log_in(browser, url)
+    await page.goto(f"{url}/domains")
+    await expect(page.get_by_text("No sending domain yet.")).to_be_visible()
+    await fill(engine, memory, checked=False)
+    await expect(page.get_by_text("not looked at yet")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_it_fits(browser: Browser, url: str, engine: Any, memory: Any, width: int, scheme: Any) -> None:
+    await fill(engine, memory)
+    page = await log_in(browser, url, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    await page.goto(f"{url}/domains")
+    await page.get_by_text("Records", exact=True).click()
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+    if folder := os.environ.get("MAILFLEET_SCREENSHOTS"):
+        await page.screenshot(path=Path(folder) / f"domains-{width}-{scheme}.png", full_page=True)
