@@ -22,6 +22,7 @@ from mailfleet.config.warmup import load_plans
 from mailfleet.engine.maintain import Maintainer
 from mailfleet.engine.requests import Actor
 from mailfleet.sandbox import role as sandbox_role
+from mailfleet.sandbox.published import publish
 from mailfleet.store import clock_steps, egress, events, properties, sending, sites, tenants
 
 SANDBOX_DOMAIN = "shop.example"
@@ -93,6 +94,7 @@ async def _connection(base: compose.Base) -> None:
         made = await manager.add_token(owner, name="this machine", scopes=["send", "read", "manage"])
         values["token"] = made.secret or ""
     if base.settings.sandbox.enabled:
+        publish(base.folder.root, base.hostname, "A", "127.0.0.1")
         if await base.database.read(lambda tx: sending.by_name(tx, SANDBOX_DOMAIN)) is None:
             await manager.add_domain(owner, SANDBOX_DOMAIN)
         if await manager.login(values.get("smtp_user", ""), values.get("smtp_password", "")) is None:

@@ -336,8 +336,13 @@ def _print_checks(view: Mapping[str, Any]) -> None:
             console.print(show.styled(("         expected: ", "dim"), (one["expected"], "")), soft_wrap=True)
         if one["next_step"]:
             show.say(console, show.styled(("         next: ", "dim"), (one["next_step"], "")))
-    ready = "ready for bulk mail" if view["ready_for_bulk"] else "not ready for bulk mail"
-    show.say(console, f"\n{view['domain']} is {ready}.")
+    unknown = any(one["state"] == "unknown" for one in view["checks"])
+    ready = "is ready for bulk mail"
+    if not view["ready_for_bulk"]:
+        ready = "is not ready for bulk mail: campaigns from it are refused"
+    elif unknown:
+        ready = "may send bulk mail: nothing that is known speaks against it"
+    show.say(console, f"\n{view['domain']} {ready}.")
 
 
 def _print_keys(view: Mapping[str, Any], as_json: bool) -> None:

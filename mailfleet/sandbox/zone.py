@@ -37,7 +37,8 @@ SPECIAL: Mapping[str, str] = {
     "nomail.example": NO_MAIL,
 }
 DOWN_HOST = "down.mx.smallbiz.example"
-_SOA = "ns.sandbox.example. postmaster.sandbox.example. 1 3600 600 86400 1"
+NAME_SERVER = "ns.sandbox.example"
+_SOA = f"{NAME_SERVER}. postmaster.sandbox.example. 1 3600 600 86400 1"
 _NEGATIVE_TTL_S = 1  # RFC 2308: a record published a moment later must be found
 
 
@@ -53,7 +54,7 @@ class Zone:
     ) -> None:
         self._published = published
         self._mx: dict[str, tuple[str, ...]] = {}
-        self._address = {DOWN_HOST: down_address}
+        self._address = {DOWN_HOST: down_address, NAME_SERVER: "127.0.0.1"}
         self._pointer = {down_address: DOWN_HOST}
         for spec in specs:
             for hosts, domains in spec.mx:
@@ -78,7 +79,7 @@ class Zone:
             return response
         response.flags |= dns.flags.AA
         kind = dns.rdatatype.to_text(question.rdtype)
-        if published is not None:
+        if published is not None and (kind in published or "CNAME" in published or kind != "MX"):
             values: list[dns.rdata.Rdata | str] = list(published.get(kind) or published.get("CNAME", ()))
             kind = kind if kind in published else "CNAME"
         elif special == NXDOMAIN:
@@ -90,6 +91,8 @@ class Zone:
         return response
 
     def _built_in(self, name: str, kind: str, special: str) -> list[str]:
+        if kind == "NS":  # one zone for everything, served here
+            return [f"{NAME_SERVER}."] if name in ("", ".") else []
         if kind == "A":
             return [self._address[name]] if name in self._address else []
         if kind == "PTR":

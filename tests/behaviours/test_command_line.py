@@ -198,3 +198,10 @@ def test_codes_of_wrong_use_and_of_a_server_that_is_not_there(sandbox: Server, t
     foreign = send(sandbox, "email,name\nok-1@gmail.com,A\n", "--from", "news@elsewhere.example", "--json")
     assert foreign.code == 1
     assert "mailfleet domain add elsewhere.example" in json.dumps(foreign.last)
+
+
+def test_the_sandboxs_own_domain_is_right(sandbox: Server) -> None:
+    ran = sandbox.cli("domain", "check", "shop.example", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.last["ready_for_bulk"] is True
+    assert {one["state"] for one in ran.last["checks"]} == {"ok"}, ran.last
