@@ -9,7 +9,7 @@ import orjson
 import structlog
 
 from mailfleet.base.clock import Clock, rfc3339
-from mailfleet.base.errors import ConflictError, InputError, NotFoundError
+from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError
 from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine.dns_publish import Diff, DnsPublisher, Zones
@@ -147,8 +147,15 @@ class Domains:
         now_ms = self._clock.now_ms()
         due = await self._database.read(lambda tx: sending.due(tx, now_ms))
         for domain in due:
-            known, found = await self._database.read(lambda tx, one=domain: self._read(tx, one))  # type: ignore[misc]  # bound at once
-            await self._look(domain, known, found, calm=True)
+            try:
+                known, found = await self._database.read(lambda tx, one=domain: self._read(tx, one))  # type: ignore[misc]  # bound at once
+                await self._look(domain, known, found, calm=True)
+            except BusyError:
+                raise
+            except Exception:  # one that cannot be looked at must not keep the others from it
+                log.exception("a domain cannot be checked", domain=domain.name)
+                later = domain._replace(next_check_ms=now_ms + round(HURRY_MS / self._time_scale))
+                await self._database.write(lambda tx, one=later: sending.update(tx, one))  # type: ignore[misc]  # bound at once
         return len(due)
 
     async def _look(self, domain: SendingDomain, known: Facts, found: list[Egress], *, calm: bool) -> dict[str, Kept]:
