@@ -6,9 +6,12 @@ import ipaddress
 from collections.abc import Sequence
 from typing import cast
 
+from mailfleet.base.errors import NotFoundError
+from mailfleet.engine.requests import Actor
+from mailfleet.mail.address import domain_to_ascii
 from mailfleet.mail.dmarc import Policy
 from mailfleet.policy.dns_plan import Facts
-from mailfleet.store import egress
+from mailfleet.store import egress, sending
 from mailfleet.store.database import Tx
 from mailfleet.store.egress import Egress
 from mailfleet.store.sending import DkimKey, SendingDomain
@@ -40,3 +43,11 @@ def facts(tx: Tx, domain: SendingDomain, keys: Sequence[DkimKey], hostname: str)
         cast("Policy", domain.dmarc_policy),
         domain.dmarc_reports_to,
     )
+
+
+def own_domain(tx: Tx, actor: Actor, name: str) -> SendingDomain:
+    """A domain of the actor's tenant. Raises ``NotFoundError``."""
+    found = sending.by_name(tx, domain_to_ascii(name.strip()))
+    if found is None or found.tenant_id != actor.tenant_id:
+        raise NotFoundError(f"{name} is not a sending domain", where="domain", mend="see: mailfleet domain list")
+    return found

@@ -14,7 +14,7 @@ from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine.dns_publish import Diff, DnsPublisher, Zones
 from mailfleet.engine.domain_checks import DomainChecker
-from mailfleet.engine.domain_facts import facts, sources
+from mailfleet.engine.domain_facts import facts, own_domain, sources
 from mailfleet.engine.domain_views import (
     ChangeView,
     ChecksView,
@@ -29,6 +29,7 @@ from mailfleet.engine.domain_views import (
 )
 from mailfleet.engine.requests import Actor
 from mailfleet.mail.address import Address, domain_to_ascii
+from mailfleet.mail.dmarc import POLICIES
 from mailfleet.net.dns_update import ALGORITHMS, Change, DynamicUpdate
 from mailfleet.policy import dns_checks
 from mailfleet.policy.dns_checks import Kept
@@ -87,10 +88,9 @@ class Domains:
 
     async def set(self, actor: Actor, name: str, wanted: DomainSettings) -> DomainSettings:
         """Change all of them. Raises ``InputError`` and ``NotFoundError``."""
-        if wanted.dmarc_policy not in ("none", "quarantine", "reject"):
-            raise InputError(
-                f"{wanted.dmarc_policy!r} is no policy", where="dmarc_policy", mend="one of none, quarantine, reject"
-            )
+        if wanted.dmarc_policy not in POLICIES:
+            mend = f"one of {', '.join(POLICIES)}"
+            raise InputError(f"{wanted.dmarc_policy!r} is no policy", where="dmarc_policy", mend=mend)
         if wanted.dmarc_reports_to:
             Address.parse(wanted.dmarc_reports_to)
 
@@ -169,9 +169,7 @@ class Domains:
             after = {}
             for one in checks:
                 was = before.get(one.name)
-                after[one.name] = kept = dns_checks.settle(was if calm else None, one, now_ms)
-                if was is not None and not calm and was.check.state == one.state:
-                    after[one.name] = kept = kept._replace(since_ms=was.since_ms)
+                after[one.name] = kept = dns_checks.settle(was, one, now_ms, calm=calm)
                 self._tell(tx, domain, was, kept, now_ms)
             dns_rows.put_standing(tx, domain.name, after)
             bad = any(one.check.state in ("failed", "unknown") or one.doubt for one in after.values())
@@ -204,14 +202,26 @@ class Domains:
     async def publish(self, actor: Actor, name: str, *, adopt: bool, dry_run: bool) -> PublishView:
         """Put the plan into the DNS where we may. Raises ``NotFoundError`` and ``ConflictError`` (a server refuses)."""
         domain, known, _ = await self._facts(actor, name)
-        return await self.put(domain, known, adopt=adopt, dry_run=dry_run)
+        return await self._put(domain, known, adopt=adopt, dry_run=dry_run)
 
-    async def put(self, domain: SendingDomain, known: Facts, *, adopt: bool, dry_run: bool) -> PublishView:
-        """The same for whoever has the facts."""
-        own, zones = await self._database.read(
-            lambda tx: (dns_rows.own_records(tx, domain.id), Zones(dns_rows.targets(tx)))
-        )
-        wanted = plan(known, await self._checker.existing(known, _values(own)))
+    async def publish_keys(self, domain: SendingDomain) -> None:
+        """The same for the DKIM records alone: what a person has not published otherwise is not forced on them."""
+        known, _ = await self._database.read(lambda tx: self._read(tx, domain))
+        await self._put(domain, known, adopt=False, dry_run=False, only=lambda name: "._domainkey." in name)
+
+    async def _put(
+        self,
+        domain: SendingDomain,
+        known: Facts,
+        *,
+        adopt: bool,
+        dry_run: bool,
+        only: Callable[[str], bool] = lambda name: True,
+    ) -> PublishView:
+        own, zones = await self._own(domain)
+        existing = await self._checker.existing(known, _values(own))
+        wanted = [one for one in plan(known, existing) if only(one.name)]
+        own = [one for one in own if only(one.name)]
         diff = await self._publisher.diff(wanted, own, adopt=adopt)
         by_hand = [one for one in diff.changes if zones.of(one.name) is None]
         missing: list[Wanted] = []
@@ -226,9 +236,7 @@ class Domains:
     async def remove(self, actor: Actor, name: str) -> PublishView:
         """Take everything of ours out of the DNS again; for a domain that is to be removed. Raises as ``publish``."""
         domain = await self._database.read(lambda tx: own_domain(tx, actor, name))
-        own, zones = await self._database.read(
-            lambda tx: (dns_rows.own_records(tx, domain.id), Zones(dns_rows.targets(tx)))
-        )
+        own, zones = await self._own(domain)
         diff = await self._publisher.diff([], own, adopt=False)
         by_hand = await self._publisher.publish(domain.id, diff, zones)
         return _publish_view(domain.name, diff, by_hand, [], applied=True)
@@ -273,6 +281,10 @@ class Domains:
 
     # Inside
 
+    async def _own(self, domain: SendingDomain) -> tuple[list[OwnRecord], Zones]:
+        """What we have put into the DNS for a domain, and where we may."""
+        return await self._database.read(lambda tx: (dns_rows.own_records(tx, domain.id), Zones(dns_rows.targets(tx))))
+
     async def _facts(self, actor: Actor, name: str) -> tuple[SendingDomain, Facts, list[Egress]]:
         def find(tx: Tx) -> tuple[SendingDomain, Facts, list[Egress]]:
             domain = own_domain(tx, actor, name)
@@ -299,14 +311,6 @@ class Domains:
 
 def _values(own: Sequence[OwnRecord]) -> set[str]:
     return {one.value for one in own}
-
-
-def own_domain(tx: Tx, actor: Actor, name: str) -> SendingDomain:
-    """A domain of the actor's tenant. Raises ``NotFoundError``."""
-    found = sending.by_name(tx, domain_to_ascii(name.strip()))
-    if found is None or found.tenant_id != actor.tenant_id:
-        raise NotFoundError(f"{name} is no sending domain", where="domain", mend="see: mailfleet domain list")
-    return found
 
 
 def zone_label(zone: str) -> str:

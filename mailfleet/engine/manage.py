@@ -15,7 +15,7 @@ from mailfleet.base.ids import CredentialId, IdGenerator, TenantId, TokenId
 from mailfleet.base.secretbox import SecretBox, secret_hash
 from mailfleet.engine.accept import known_stream
 from mailfleet.engine.catalog import Catalog, key_label
-from mailfleet.engine.domain_facts import facts
+from mailfleet.engine.domain_facts import facts, own_domain
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.views import (
     CredentialView,
@@ -97,7 +97,7 @@ class Manager:
         """One sending domain. Raises ``NotFoundError``."""
 
         def find(tx: Tx) -> DomainView:
-            found = _own_domain(tx, actor, name)
+            found = own_domain(tx, actor, name)
             return self._domain_view(tx, found, sending.keys(tx, found.id))
 
         return await self._database.read(find)
@@ -106,7 +106,7 @@ class Manager:
         """Forget a domain and its keys; what is queued for it then leaves unsigned. Raises ``NotFoundError``."""
 
         def remove(tx: Tx) -> str:
-            found = _own_domain(tx, actor, name)
+            found = own_domain(tx, actor, name)
             sending.remove(tx, found.id)
             dns_rows.forget_domain(tx, found.id, found.name)
             return found.name
@@ -154,7 +154,7 @@ class Manager:
         def add(tx: Tx) -> None:
             known_stream(tx, actor, stream)
             for name in allowed:
-                _own_domain(tx, actor, name)
+                own_domain(tx, actor, name)
             if not access.add_credential(tx, stored):
                 raise ConflictError(f"the user name {username!r} is taken", where="username", mend="choose another")
 
@@ -285,13 +285,6 @@ class Manager:
             )
 
         await self._database.write(remove)
-
-
-def _own_domain(tx: Tx, actor: Actor, name: str) -> sending.SendingDomain:
-    found = sending.by_name(tx, domain_to_ascii(name.strip()))
-    if found is None or found.tenant_id != actor.tenant_id:
-        raise NotFoundError(f"{name} is not a sending domain", where="domain", mend="see: mailfleet domain list")
-    return found
 
 
 def _credential_view(stored: access.Credential, password: str | None) -> CredentialView:

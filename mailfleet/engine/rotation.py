@@ -19,9 +19,9 @@ from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine.catalog import Catalog, key_label
 from mailfleet.engine.dns_publish import DnsPublisher
-from mailfleet.engine.domain_facts import facts
+from mailfleet.engine.domain_facts import own_domain
 from mailfleet.engine.domain_views import KeysView, KeyView
-from mailfleet.engine.domains import Domains, own_domain
+from mailfleet.engine.domains import Domains
 from mailfleet.engine.requests import Actor
 from mailfleet.mail.dkim import SigningKey
 from mailfleet.mail.dkim_record import parse_record
@@ -84,10 +84,11 @@ class Rotation:
         """Begin what the schedule says, and go on with what is under way."""
         for domain in await self._database.read(sending.all_domains):
             try:
-                keys = await self._database.read(lambda tx, one=domain: sending.keys(tx, one.id))  # type: ignore[misc]  # bound at once
+                keys = await self._keys(domain)
                 if self._is_due(domain, keys):
                     await self._begin(domain, by="the schedule", at_once=False)
-                if any(one.stage != "active" for one in keys) or self._is_due(domain, keys):
+                    keys = await self._keys(domain)
+                if any(one.stage != "active" for one in keys):
                     await self.advance(domain)
             except ConflictError as error:
                 log.warning("a key cannot go on", domain=domain.name, reason=str(error))
@@ -97,7 +98,7 @@ class Rotation:
         keys = await self._keys(domain)
         upcoming = [one for one in keys if one.stage == "next"]
         if upcoming:
-            await self._publish(domain)
+            await self._domains.publish_keys(domain)
             if await self._publisher.seen(self._wanted(domain, upcoming), 0):
                 return  # not everywhere yet
             await self._switch(domain, upcoming)
@@ -144,11 +145,6 @@ class Rotation:
         await self._database.write(work)
         self._catalog.forget_identity(domain.name)
 
-    async def _publish(self, domain: SendingDomain) -> None:
-        """Where we may; a zone run by hand is waited for. What is not about keys is not forced on anybody."""
-        known = await self._database.read(lambda tx: facts(tx, domain, sending.keys(tx, domain.id), self._hostname))
-        await self._domains.put(domain, known, adopt=False, dry_run=False)
-
     async def _switch(self, domain: SendingDomain, upcoming: Sequence[DkimKey]) -> None:
         """The next keys sign; those they follow are kept."""
         now_ms = self._clock.now_ms()
@@ -184,7 +180,7 @@ class Rotation:
             return bool(gone)
 
         if await self._database.write(work):
-            await self._publish(domain)
+            await self._domains.publish_keys(domain)
 
     async def _keys(self, domain: SendingDomain) -> list[DkimKey]:
         return await self._database.read(lambda tx: sending.keys(tx, domain.id))

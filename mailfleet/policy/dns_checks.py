@@ -46,14 +46,17 @@ class Kept(NamedTuple):
     doubt: int = 0
 
 
-def settle(before: Kept | None, now: Check, now_ms: int) -> Kept:
-    """The state after one more look: better at once, worse when it is seen again, unknown only when nothing was known."""
+def settle(before: Kept | None, now: Check, now_ms: int, *, calm: bool = True) -> Kept:
+    """The state after one more look: better at once, worse when it is seen again.
+
+    Not ``calm``: worse at once too, for a person who asks what is there now.
+    """
     if before is None:
         return Kept(now, now_ms, now_ms)
     if now.state == before.check.state:
         return Kept(now, before.since_ms, now_ms)
     worse = _RANK[now.state] > _RANK[before.check.state]
-    if worse and before.doubt + 1 < CALM:
+    if calm and worse and before.doubt + 1 < CALM:
         return before._replace(doubt=before.doubt + 1)
     return Kept(now, now_ms, now_ms)
 
