@@ -149,9 +149,7 @@ class Fleet:
         """Change pool, spill, rates or weight of a stream. Raises ``InputError`` and ``NotFoundError``."""
 
         def work(tx: Tx) -> StreamView:
-            row = next((one for one in streams.of_tenant(tx, actor.tenant_id) if one.name == name), None)
-            if row is None:
-                raise NotFoundError(f"there is no stream {name!r}", where="stream", mend="see: mailfleet stream list")
+            row = checks.stream_row(tx, actor, name)
             if "pool" in values:
                 row = row._replace(pool_id=_pool(tx, actor, values["pool"]).id if values["pool"] else 0)
             if "spill" in values:

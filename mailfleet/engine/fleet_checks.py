@@ -1,4 +1,4 @@
-"""What a person gives for ways out, checked: names, addresses, hosts, limits, rates."""
+"""What a person gives for ways out, checked: names, addresses, hosts, limits, rates, streams."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
-from mailfleet.base.errors import InputError
+from mailfleet.base.errors import InputError, NotFoundError
 from mailfleet.engine.fleet_views import LimitsView
+from mailfleet.engine.requests import Actor
 from mailfleet.mail.address import domain_to_ascii
 from mailfleet.policy.rates import parse, shown
+from mailfleet.store import streams
+from mailfleet.store.database import Tx
+from mailfleet.store.streams import StreamRow
 
+OTHER = "other"  # how people call the sites of no known provider
 MAX_NAME = 60
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,58}[a-z0-9])?")
 
@@ -93,3 +98,11 @@ def relay_tls(tls: str, host: str) -> None:
             where="tls",
             mend="give the relay's host name, or set tls to required (encrypted, not checked)",
         )
+
+
+def stream_row(tx: Tx, actor: Actor, name: str) -> StreamRow:
+    """A stream of the actor's tenant with its settings. Raises ``NotFoundError``."""
+    for one in streams.of_tenant(tx, actor.tenant_id):
+        if one.name == name:
+            return one
+    raise NotFoundError(f"there is no stream {name!r}", where="stream", mend="see: mailfleet stream list")

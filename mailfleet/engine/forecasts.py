@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from mailfleet.base.clock import Clock, rfc3339
 from mailfleet.base.errors import InputError, NotFoundError
 from mailfleet.base.ids import from_public
+from mailfleet.engine.fleet_checks import OTHER, stream_row
 from mailfleet.engine.fleet_views import ForecastView, ShareView
 from mailfleet.engine.lanes import LimitsFor
 from mailfleet.engine.requests import Actor
@@ -22,7 +23,6 @@ from mailfleet.store.database import Tx
 from mailfleet.store.egress import Egress
 from mailfleet.store.streams import StreamRow
 
-OTHER = "other"  # how people call the sites of no known provider
 FELT = 0.01  # of a day: a limit that costs less than that is not the reason for anything
 
 
@@ -39,7 +39,7 @@ class Forecaster:
         """So many more messages of a stream, spread over providers as the latest were. Raises ``NotFoundError``."""
 
         def work(tx: Tx) -> ForecastView:
-            row = _stream(tx, actor, stream)
+            row = stream_row(tx, actor, stream)
             known = sites.mix(tx) or {"": (1, 1)}
             total = sum(count for count, _ in known.values())
             mix = {name: (messages * count // total, number) for name, (count, number) in known.items()}
@@ -58,7 +58,7 @@ class Forecaster:
             found = campaigns.get(tx, campaign_id)
             if found is None or found.tenant_id != actor.tenant_id:
                 raise NotFoundError(f"there is no campaign {campaign}", where="campaign")
-            row = _stream(tx, actor, found.stream)
+            row = stream_row(tx, actor, found.stream)
             mix = sites.mix_of_flow(tx, found.flow_id)
             if not mix:
                 raise InputError(
@@ -192,10 +192,3 @@ def _sentence(what: str, found: Forecast, finishes_ms: int | None, own: str) -> 
         last = f"{slowest.provider or OTHER} is last, because {name} may send it {slowest.cap:,} {when}"
         sentence += f"; {last} ({slowest.carrier.limit})"
     return sentence
-
-
-def _stream(tx: Tx, actor: Actor, name: str) -> StreamRow:
-    for one in streams.of_tenant(tx, actor.tenant_id):
-        if one.name == name:
-            return one
-    raise NotFoundError(f"there is no stream {name!r}", where="stream", mend="see: mailfleet stream list")

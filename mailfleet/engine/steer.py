@@ -8,6 +8,7 @@ from mailfleet.base.clock import Clock, rfc3339
 from mailfleet.base.errors import ConflictError, InputError, NotFoundError
 from mailfleet.base.ids import IdGenerator, from_public, public
 from mailfleet.engine import braking
+from mailfleet.engine.fleet_checks import OTHER, stream_row
 from mailfleet.engine.fleet_views import (
     BrakePage,
     BrakeView,
@@ -18,11 +19,10 @@ from mailfleet.engine.requests import Actor
 from mailfleet.engine.warming import room_of
 from mailfleet.policy.brakes import Brake, Decision
 from mailfleet.policy.warmup import DAY_MS, Plan, day_number, day_share
-from mailfleet.store import brakes, egress, sites, streams, tenants, warmups
+from mailfleet.store import brakes, egress, sites, tenants, warmups
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.egress import Egress
 
-OTHER = "other"  # how people call the sites of no known provider
 ACTIONS = {"rest": 0, "slow": 250, "stop": 0}
 MAX_FOR_S = 365 * 86_400
 STEP_S = 3600
@@ -95,7 +95,7 @@ class Steering:
                 _egress(tx, source).id if source else 0,
                 self._provider(provider) if provider else "",
                 0,
-                _stream(tx, actor, stream) if stream else 0,
+                stream_row(tx, actor, stream).id if stream else 0,
             )
             if any(one.scope == decision.scope and one.origin == "person" for one in brakes.in_force(tx)):
                 raise ConflictError(
@@ -255,13 +255,6 @@ def _egress(tx: Tx, name: str) -> Egress:
     if row is None:
         raise NotFoundError(f"there is no source or relay {name!r}", where="source", mend="see: mailfleet source list")
     return row
-
-
-def _stream(tx: Tx, actor: Actor, name: str) -> int:
-    for one in streams.of_tenant(tx, actor.tenant_id):
-        if one.name == name:
-            return one.id
-    raise NotFoundError(f"there is no stream {name!r}", where="stream", mend="see: mailfleet stream list")
 
 
 def _brake_view(tx: Tx, one: Brake) -> BrakeView:
