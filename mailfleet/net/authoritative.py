@@ -66,6 +66,11 @@ class Asked:
         return tuple(one for one in self.said if one.answers)
 
     @property
+    def records(self) -> tuple[str, ...]:
+        """All that any server has, each once."""
+        return tuple(dict.fromkeys(text for one in self.answers for text in one.records))
+
+    @property
     def agreed(self) -> tuple[str, ...] | None:
         """The records, where all who answer have the same; None where nobody answers or they differ."""
         found = {frozenset(one.records): tuple(sorted(one.records)) for one in self.answers}

@@ -58,6 +58,7 @@ def test_neighbours_become_a_network() -> None:
         ("v=spf1 include:a.test -all", 10, "v=spf1 include:a.test ip4:192.0.2.1 ip4:192.0.2.2 ip6:2001:db8::1 -all"),
         ("v=spf1 ip4:192.0.2.1 ip4:192.0.2.2 ip6:2001:db8::1 a -all", 10, "v=spf1 ip4:192.0.2.1 ip4:192.0.2.2 ip6:2001:db8::1 a -all"),
         ("v=spf1 broken:term -all", 0, ""),
+        ("v=spf1 a -all | v=spf1 mx -all", 0, ""),  # two of them
     ],
 )  # fmt: skip
 def test_ours_goes_into_what_is_there(there: str, lookups: int, made: str) -> None:
