@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 import structlog
 
 from mailfleet.app import compose
-from mailfleet.app.dns import server_of
+from mailfleet.app.dns import secure_dns
 from mailfleet.app.egress import trusted, way_of
 from mailfleet.app.limits import limits_of
 from mailfleet.app.patience import patiently, unless_stopped
@@ -37,7 +37,6 @@ from mailfleet.engine.warming import Warming
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.policy_fetch import PolicyFetcher
 from mailfleet.net.resolver import Resolver
-from mailfleet.net.secure_dns import SecureDns
 from mailfleet.policy.classify import Classifier
 from mailfleet.policy.providers import ProviderTable
 from mailfleet.policy.shaping import Shaper
@@ -146,12 +145,8 @@ async def _work(
 
 
 def _dane(base: compose.Base) -> Dane | None:
-    settings = base.settings
-    if not settings.dns.validator or not settings.delivery.dane or settings.sandbox.enabled:
-        return None
-    where = server_of(settings.dns.validator)
-    dns = SecureDns(where, settings.dns.timeout_s, base.clock, loopback_only=settings.delivery.loopback_only)
-    return Dane(dns, base.clock)
+    dns = secure_dns(base) if base.settings.delivery.dane else None
+    return None if dns is None else Dane(dns, base.clock)
 
 
 def _policies(base: compose.Base, resolver: Resolver) -> StsPolicies:

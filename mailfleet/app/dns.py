@@ -15,6 +15,7 @@ from mailfleet.engine.rotation import Rotation
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.dns_update import DynamicUpdate
+from mailfleet.net.secure_dns import SecureDns
 from mailfleet.store.dns import Target
 
 if TYPE_CHECKING:
@@ -30,14 +31,13 @@ def domains_of(base: Base, nameservers: list[str]) -> tuple[Domains, Rotation]:
         timeout_s=settings.dns.timeout_s,
         port=settings.sandbox.dns_port if settings.sandbox.enabled else settings.dns.authoritative_port,
         loopback_only=at_home,
-        validator=server_of(settings.dns.validator) if settings.dns.validator else None,
     )
     update_of = partial(_update, base, at_home)
     publisher = DnsPublisher(base.database, authoritative, update_of, base.clock, ttl_s=settings.dns.ttl_s)
     domains = Domains(
         base.database,
         base.box,
-        DomainChecker(authoritative, private=at_home),
+        DomainChecker(authoritative, secure_dns(base), private=at_home),
         publisher,
         update_of,
         hostname=base.hostname,
@@ -58,6 +58,15 @@ def domains_of(base: Base, nameservers: list[str]) -> tuple[Domains, Rotation]:
         time_scale=base.time_scale,
     )
     return domains, rotation
+
+
+def secure_dns(base: Base) -> SecureDns | None:
+    """The resolver that validates DNSSEC, where the settings name one."""
+    settings = base.settings
+    if not settings.dns.validator or settings.sandbox.enabled:
+        return None
+    where = server_of(settings.dns.validator)
+    return SecureDns(where, settings.dns.timeout_s, base.clock, loopback_only=settings.delivery.loopback_only)
 
 
 def _update(base: Base, loopback_only: bool, target: Target) -> DynamicUpdate:

@@ -11,6 +11,7 @@ from mailfleet.mail import dmarc as dmarc_rules
 from mailfleet.mail.spf import Answer, Question, check_host
 from mailfleet.mail.spf_record import is_spf
 from mailfleet.net.authoritative import Asked, Authoritative
+from mailfleet.net.secure_dns import SecureDns
 from mailfleet.policy import dns_checks, host_checks
 from mailfleet.policy.dns_checks import Check, Heard
 from mailfleet.policy.dns_plan import Existing, Facts, Wanted, plan
@@ -21,10 +22,13 @@ PROBE = "192.0.2.1"  # matches nothing (RFC 5737): what a whole record costs in 
 
 
 class DomainChecker:
-    """For one process. ``private``: addresses that no public DNS knows are looked up all the same, in test networks."""
+    """For one process. ``secure``: a resolver that validates, if there is one to be asked.
 
-    def __init__(self, authoritative: Authoritative, *, private: bool) -> None:
-        self._dns, self._private = authoritative, private
+    ``private``: addresses that no public DNS knows are looked up all the same, in test networks.
+    """
+
+    def __init__(self, authoritative: Authoritative, secure: SecureDns | None, *, private: bool) -> None:
+        self._dns, self._secure, self._private = authoritative, secure, private
 
     async def existing(self, facts: Facts, own: Collection[str]) -> Existing:
         """What others have at the names that are shared with them; ``own`` are the values that we put into the DNS."""
@@ -57,8 +61,8 @@ class DomainChecker:
             self._host(facts.hostname, "host:server", ()),
         )
         trust = []
-        if self._dns.validates:
-            trust = [host_checks.dnssec(await self._dns.trust(f"_dmarc.{facts.domain}", "TXT"))]
+        if self._secure is not None:
+            trust = [host_checks.dnssec(await self._secure.trust(f"_dmarc.{facts.domain}", "TXT"))]
         per_source = await asyncio.gather(*(self._source(one, facts) for one in sources if one.address))
         return [
             *by_name.values(),

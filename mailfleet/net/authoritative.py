@@ -1,4 +1,4 @@
-"""What the authoritative servers of a zone say, each by itself, and what a validating resolver thinks of it.
+"""What the authoritative servers of a zone say, each by itself.
 
 Recursive resolvers remember; whether a record is right is decided by those who serve it. Server names are found through the
 resolver; then each of their addresses is asked without recursion, over UDP and over TCP where the answer is cut short.
@@ -26,7 +26,6 @@ _EDNS_PAYLOAD = 1232
 _MAX_ALIASES = 8
 _MAX_SERVERS = 12
 Outcome = Literal["found", "none", "missing", "lame", "failed", "silent"]
-Trust = Literal["secure", "insecure", "bogus", "unknown"]
 
 
 class Said(NamedTuple):
@@ -83,7 +82,7 @@ class _Server(NamedTuple):
 
 
 class Authoritative:
-    """For one process. ``port`` is 53 except in test networks. ``resolver``: address and port of one that validates, or None."""
+    """For one process. ``port`` is 53 except in test networks."""
 
     def __init__(
         self,
@@ -92,15 +91,9 @@ class Authoritative:
         timeout_s: float,
         port: int = 53,
         loopback_only: bool = False,
-        validator: tuple[str, int] | None = None,
     ) -> None:
         self._querier, self._timeout_s, self._port = querier, timeout_s, port
-        self._loopback_only, self._validator = loopback_only, validator
-
-    @property
-    def validates(self) -> bool:
-        """There is a resolver that can be asked about DNSSEC."""
-        return self._validator is not None
+        self._loopback_only = loopback_only
 
     async def ask(self, name: str, kind: str) -> Asked:
         """Ask every server of the zone that ``name`` is in; a CNAME is followed into other zones. Never raises for what DNS does."""
@@ -135,23 +128,6 @@ class Authoritative:
                     return zone, [], f"none of the name servers of {zone} has an address: {', '.join(names)}"
                 return zone, found[:_MAX_SERVERS], ""
         return "", [], words or f"there is no zone for {name}"
-
-    async def trust(self, name: str, kind: str) -> Trust:
-        """What the validating resolver thinks: ``secure`` where DNSSEC proves the answer, ``bogus`` where it is forged or expired."""
-        if self._validator is None:
-            return "unknown"
-        query = dns.message.make_query(name, kind, want_dnssec=True)
-        query.flags |= dns.flags.AD
-        try:
-            answer, _ = await self._exchange(query, *self._validator)
-            if answer.rcode() != dns.rcode.SERVFAIL:
-                return "secure" if answer.flags & dns.flags.AD else "insecure"
-            query = dns.message.make_query(name, kind, want_dnssec=True)
-            query.flags |= dns.flags.CD
-            unchecked, _ = await self._exchange(query, *self._validator)
-        except (dns.exception.DNSException, OSError, EOFError, ForbiddenDestinationError):
-            return "unknown"
-        return "unknown" if unchecked.rcode() == dns.rcode.SERVFAIL else "bogus"
 
     async def _addresses(self, name: str) -> list[_Server]:
         found: list[_Server] = []

@@ -18,7 +18,9 @@ from mailfleet.net.guard import ForbiddenDestinationError, check_destination
 
 _MIN_TTL_S, _MAX_TTL_S, _FAILED_TTL_S = 5.0, 3600.0, 5.0
 _MAX_CACHED = 20_000
+_FAILURES = (TimeoutError, dns.exception.DNSException, OSError, EOFError, ForbiddenDestinationError, UnicodeError)
 Proof = Literal["secure", "insecure", "failed"]
+Trust = Literal["secure", "insecure", "bogus", "unknown"]
 
 
 class SecureAnswer(NamedTuple):
@@ -49,15 +51,21 @@ class SecureDns:
             self._cache.popitem(last=False)
         return answer
 
+    async def trust(self, name: str, kind: str) -> Trust:
+        """What the resolver thinks of a name: ``bogus`` where it refuses an answer that is there, as one forged or expired."""
+        try:
+            answer = await self._exchange(name, kind, dns.flags.AD)
+            if answer.rcode() != dns.rcode.SERVFAIL:
+                return "secure" if answer.flags & dns.flags.AD else "insecure"
+            unchecked = await self._exchange(name, kind, dns.flags.CD)
+        except _FAILURES:
+            return "unknown"
+        return "unknown" if unchecked.rcode() == dns.rcode.SERVFAIL else "bogus"
+
     async def _ask(self, name: str, kind: str) -> tuple[float, SecureAnswer]:
         try:
-            query = dns.message.make_query(name, kind, use_edns=0, payload=1232)
-            query.flags |= dns.flags.AD
-            check_destination(self._resolver[0], loopback_only=self._loopback_only)
-            answer, _ = await dns.asyncquery.udp_with_fallback(
-                query, self._resolver[0], timeout=self._timeout_s, port=self._resolver[1], ignore_unexpected=True
-            )
-        except (TimeoutError, dns.exception.DNSException, OSError, EOFError, ForbiddenDestinationError, UnicodeError):
+            answer = await self._exchange(name, kind, dns.flags.AD)
+        except _FAILURES:
             return _FAILED_TTL_S, SecureAnswer("failed")
         if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
             return _FAILED_TTL_S, SecureAnswer("failed")
@@ -65,3 +73,12 @@ class SecureDns:
         found = [(rrset.ttl, str(data)) for rrset in answer.answer if rrset.rdtype == wanted for data in rrset]
         proof: Proof = "secure" if answer.flags & dns.flags.AD else "insecure"
         return min((ttl for ttl, _ in found), default=60.0), SecureAnswer(proof, tuple(text for _, text in found))
+
+    async def _exchange(self, name: str, kind: str, flag: dns.flags.Flag) -> dns.message.Message:
+        query = dns.message.make_query(name, kind, use_edns=0, payload=1232)
+        query.flags |= flag
+        check_destination(self._resolver[0], loopback_only=self._loopback_only)
+        answer, _ = await dns.asyncquery.udp_with_fallback(
+            query, self._resolver[0], timeout=self._timeout_s, port=self._resolver[1], ignore_unexpected=True
+        )
+        return answer

@@ -183,7 +183,7 @@ class MemoryEngine:
             return DynamicUpdate(target.zone, ("127.0.0.1", 9), timeout_s=0.1, loopback_only=True)
 
         publisher = DnsPublisher(self.database, authoritative, update_of, clock, ttl_s=60)
-        checker = DomainChecker(authoritative, private=True)
+        checker = DomainChecker(authoritative, None, private=True)
         self.domains = Domains(
             self.database, box, checker, publisher, update_of,
             hostname="mail.us.test", ttl_s=60, clock=clock, ids=ids, time_scale=1,

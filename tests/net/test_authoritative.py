@@ -10,6 +10,7 @@ import pytest
 from mailfleet.base.clock import SystemClock
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_query import DnsQuerier
+from mailfleet.net.secure_dns import SecureDns
 from tests.peers.knot import Knot
 from tests.peers.unbound import Unbound
 
@@ -35,9 +36,9 @@ def knot(tmp_path: Path) -> Iterator[Knot]:
     made.close()
 
 
-def asker(knot: Knot, **more: object) -> Authoritative:
+def asker(knot: Knot) -> Authoritative:
     querier = DnsQuerier([knot.address], 1, SystemClock())
-    return Authoritative(querier, timeout_s=1, port=knot.port, loopback_only=True, **more)  # type: ignore[arg-type]  # the test's own
+    return Authoritative(querier, timeout_s=1, port=knot.port, loopback_only=True)
 
 
 async def test_every_server_is_asked_and_answers_are_whole(knot: Knot) -> None:
@@ -111,11 +112,12 @@ async def test_what_a_validating_resolver_thinks(tmp_path: Path) -> None:
         zones = {"s.test": signed.address, "plain.test": signed.address, "open.test": plain.address}
         unbound = Unbound(tmp_path / "unbound", zones, [anchor, wrong])
         try:
-            asking = asker(signed, validator=("127.0.0.1", unbound.port))
+            asking = SecureDns(("127.0.0.1", unbound.port), 1, SystemClock(), loopback_only=True)
             assert await asking.trust("s.test", "TXT") == "secure"
             assert await asking.trust("open.test", "TXT") == "insecure"
             assert await asking.trust("plain.test", "TXT") == "bogus"
-            assert await asker(signed).trust("s.test", "TXT") == "unknown"
+            silent = SecureDns(("127.0.0.1", 9), 0.2, SystemClock(), loopback_only=True)
+            assert await silent.trust("s.test", "TXT") == "unknown"
         finally:
             unbound.close()
     finally:
