@@ -6,7 +6,7 @@ import ipaddress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mailfleet.base.errors import InputError
+from mailfleet.base.errors import ConfigError, InputError
 from mailfleet.config.settings import split_host_port
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.domain_checks import DomainChecker
@@ -65,7 +65,10 @@ def secure_dns(base: Base) -> SecureDns | None:
     settings = base.settings
     if not settings.dns.validator or settings.sandbox.enabled:
         return None
-    where = server_of(settings.dns.validator)
+    try:
+        where = server_of(settings.dns.validator)
+    except InputError as error:
+        raise ConfigError(error.what, where="dns.validator", mend=error.mend) from None
     return SecureDns(where, settings.dns.timeout_s, base.clock, loopback_only=settings.delivery.loopback_only)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import uvloop
 
 from mailfleet.app import compose, deliver, front
-from mailfleet.app.dns import domains_of
+from mailfleet.app.dns import domains_of, secure_dns
+from mailfleet.app.egress import trusted
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.metering import Meter
 from mailfleet.app.patience import patiently, unless_stopped
@@ -60,6 +61,7 @@ def bootstrap(settings: Settings, folder: DataFolder) -> None:
     async def prepare() -> None:
         base = compose.base(settings, folder, "bootstrap")
         try:
+            _read_what_is_named(base)
             await _bind_kind(base)
             await base.database.write(tenants.ensure_default)
             await base.database.write(lambda tx: egress.ensure_default(tx, base.clock.now_ms()))
@@ -71,6 +73,14 @@ def bootstrap(settings: Settings, folder: DataFolder) -> None:
             base.database.close()
 
     asyncio.run(prepare())
+
+
+def _read_what_is_named(base: compose.Base) -> None:
+    """Files and servers that the settings name: what is wrong with them ends the start, not a role over and over."""
+    compose.providers_of(base)
+    compose.blocklists(base)
+    trusted(base.settings.delivery.tls_ca_file)
+    secure_dns(base)
 
 
 async def _bind_kind(base: compose.Base) -> None:

@@ -80,3 +80,17 @@ def test_a_port_in_use_is_named_with_its_setting(serve: Callable[..., Server]) -
             assert setting in said, said
             assert str(server.setting(*setting.split("."))).rpartition(":")[2] in said
     servers["submission.listen"].start()  # free again: the same folder serves
+
+
+def test_what_the_settings_name_and_nobody_can_read_ends_the_start(serve: Callable[..., Server]) -> None:
+    wrong = {
+        "delivery.tls_ca_file": ("/nowhere.pem", "delivery.tls_ca_file: cannot be read"),
+        "delivery.providers_file": ("/nowhere.toml", "/nowhere.toml: cannot be read"),
+        "blocklists.file": ("/nowhere.toml", "/nowhere.toml: cannot be read"),
+        "dns.validator": ("abc", "dns.validator: 'abc' is not an address of a name server"),
+    }
+    for setting, (value, says) in wrong.items():
+        section, key = setting.split(".")
+        server = serve({section: {key: value}}, live=True, folder=setting)
+        server.launch()
+        assert says in words_at_the_end(server), setting
