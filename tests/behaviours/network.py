@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 import dns.zone
 
 from tests.behaviours.peer import Peer
-from tests.behaviours.server import free_block, free_port
+from tests.behaviours.server import free_block
 from tests.net.zone_server import ZoneServer
+from tests.ports import free_port
 
 T = TypeVar("T")
 

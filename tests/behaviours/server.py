@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import httpx
 from mailfleet.sandbox import inbox, report
 from mailfleet.sandbox.inbox import StoredMessage
 from mailfleet.store.sqlite import open_connection
+from tests.ports import free_port
 from tests.store.cluster import fetch, wait
 
 T = TypeVar("T")
@@ -372,17 +372,6 @@ def wait_until(
             raise AssertionError(what())
         time.sleep(0.05)
     return value
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody has on ``host``, over TCP and UDP."""
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind((host, 0))
-            port: int = tcp.getsockname()[1]
-            with contextlib.suppress(OSError):
-                udp.bind((host, port))
-                return port
 
 
 def free_block() -> str:

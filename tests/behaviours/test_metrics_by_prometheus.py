@@ -8,9 +8,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.behaviours.server import Server, free_port, wait_until
+from tests.behaviours.server import Server, wait_until
 from tests.peers import prometheus
 from tests.peers.prometheus import Prometheus, promtool
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")

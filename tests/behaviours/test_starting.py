@@ -6,7 +6,8 @@ import contextlib
 import socket
 from collections.abc import Callable
 
-from tests.behaviours.server import Server, free_port
+from tests.behaviours.server import Server
+from tests.ports import free_port
 
 
 def ends_with_words(server: Server) -> str:

@@ -12,7 +12,8 @@ import trustme
 from tests.behaviours.live import Live
 from tests.behaviours.network import Network
 from tests.behaviours.peer import Peer, certified
-from tests.behaviours.server import free_port, wait_until
+from tests.behaviours.server import wait_until
+from tests.ports import free_port
 
 AUTHORITY = trustme.CA()
 

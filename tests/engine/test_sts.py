@@ -14,8 +14,8 @@ from mailfleet.net.resolver import Resolver
 from mailfleet.net.tls_client import verified_context
 from tests.behaviours.network import Network
 from tests.behaviours.peer import certified
-from tests.behaviours.server import free_port
 from tests.engine.plant import Plant
+from tests.ports import free_port
 
 HOUR_S = 3600
 AUTHORITY = trustme.CA()

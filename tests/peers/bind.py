@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import dns.zone
 import pytest
 
 from tests.peers.knot import KEY, START_S
+from tests.ports import free_port
 
 
 class Bind:
@@ -26,9 +26,7 @@ class Bind:
         if not Path(binary).exists():
             pytest.fail("BIND is missing: run scripts/install-dns")
         folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         for name, lines in zones.items():
             head = [
                 f"$ORIGIN {name}.", "$TTL 1", f"@ SOA ns.{name}. hostmaster.{name}. 1 3600 600 86400 1", f"@ NS ns.{name}.",

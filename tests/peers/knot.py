@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,8 @@ from pathlib import Path
 import dns.message
 import dns.query
 import pytest
+
+from tests.ports import free_port
 
 START_S = 20.0
 KEY = "mailfleet-test"
@@ -40,9 +41,7 @@ class Knot:
             pytest.fail("Knot is missing: run scripts/install-dns")
         self._folder, self._serial, self._first = folder, 0, addresses[0]
         folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((addresses[0], port))
-            self.port = int(probe.getsockname()[1])
+        self.port = port or free_port(*addresses)
         for name, lines in zones.items():
             self._write(name, lines)
         more = "\n    zonefile-sync: -1\n    acl: update" if secret else ""

@@ -21,6 +21,7 @@ from pathlib import Path
 import trustme
 
 from tests.peers import jail
+from tests.ports import free_port
 
 MAX_MESSAGE_BYTES = 5_000_000
 _PATIENCE_S = 20.0
@@ -63,7 +64,7 @@ def run_postfix() -> Iterator[MailServer]:
     if not Path("/usr/sbin/postfix").exists():
         raise jail.MissingPeerError("Postfix")
     with _folder("postfix") as root:
-        port = _free_port()
+        port = free_port()
         maildir = _maildir(root / "mail")
         etc, queue, data = root / "etc", root / "queue", root / "data"
         for folder in (etc, queue, data):
@@ -96,7 +97,7 @@ def run_postfix() -> Iterator[MailServer]:
 def run_exim() -> Iterator[MailServer]:
     """Exim, in a jail."""
     with _folder("exim") as root:
-        port = _free_port()
+        port = free_port()
         jail.build(root, "exim", ["/usr/sbin/exim4"], {"Debian-exim": 64001, "box": _BOX_ID})
         maildir = _maildir(root / "mail")
         for folder in ("spool", "log"):
@@ -125,7 +126,7 @@ def run_opensmtpd() -> Iterator[MailServer]:
     this is also a mail host to which opportunistic TLS must fall back to clear text.
     """
     with _folder("opensmtpd") as root:
-        port = _free_port()
+        port = free_port()
         programs = ["/usr/sbin/smtpd", "/usr/libexec/opensmtpd/mail.maildir", "/bin/sh"]
         jail.build(root, "opensmtpd", programs, {"opensmtpd": 64001, "opensmtpq": 64003, "box": _BOX_ID})
         maildir = _maildir(root / "mail")
@@ -177,13 +178,6 @@ def _greets(port: int) -> bool:
         probe.sendall(b"QUIT\r\n")
         return greeting.startswith(b"220")
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _maildir(path: Path) -> Path:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 START_S = 20.0
 
 
@@ -22,9 +24,7 @@ class Unbound:
         if not Path(binary).exists():
             pytest.fail("Unbound is missing: run scripts/install-dns")
         folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         lines = [
             "server:",
             f"  directory: {folder}",

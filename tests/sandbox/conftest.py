@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import smtplib
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ import uvloop
 from mailfleet.base.clock import Clock
 from mailfleet.config.settings import Sandbox, Settings
 from mailfleet.sandbox.server import SandboxServer
+from tests.ports import free_port
 
 Rates = Mapping[str, Mapping[str, float]]
 NO_RATES: Rates = {"*": {}}
@@ -36,18 +36,6 @@ class ManualClock:
 
     async def sleep(self, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
-
-
-def free_port() -> int:
-    """A port that is free for UDP and TCP on 127.0.0.1 at this moment."""
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            try:
-                udp.bind(("127.0.0.1", tcp.getsockname()[1]))
-            except OSError:
-                continue
-            return int(tcp.getsockname()[1])
 
 
 def sandbox_settings(data: Path, **sandbox: object) -> Settings:

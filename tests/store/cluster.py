@@ -6,7 +6,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Coroutine
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
+
+from tests.ports import free_port
 
 T = TypeVar("T")
 MEMORY = "/dev/shm"
@@ -48,9 +49,7 @@ class Cluster:
         if self._as:
             shutil.chown(secret, "postgres")
         self._run("initdb", "-N", "-D", str(self.data), "-U", "mailfleet", f"--pwfile={secret}", *INITDB)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         with (self.data / "postgresql.conf").open("a") as settings:
             settings.write(COMMON + f"port = {self.port}\n")
         self.start()
