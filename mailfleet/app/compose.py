@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from mailfleet.app import metering
-from mailfleet.app.dns import domains_of
+from mailfleet.app.certificates import certificates_of
+from mailfleet.app.dns import domains_of, options_of
 from mailfleet.app.egress import way_of
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.limits import limits_of
@@ -186,6 +187,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         observe=observer,
         manage=manage,
         domains=domains,
+        domain_options=options_of(base, nameservers_of(base.settings)),
         rotation=rotation,
         fleet=fleet,
         relays=_relays(base),
@@ -194,6 +196,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         limits=_limits(base),
         reputation=reputation(base),
         blocklists=blocklists(base),
+        certificates=certificates_of(base, nameservers_of(base.settings)),
     )
     return services, desk
 

@@ -11,7 +11,7 @@ import structlog
 
 from mailfleet.app import compose
 from mailfleet.app.dns import secure_dns
-from mailfleet.app.egress import trusted, way_of
+from mailfleet.app.egress import fetcher_of, way_of
 from mailfleet.app.limits import limits_of
 from mailfleet.app.patience import patiently, unless_stopped
 from mailfleet.base.clock import Clock
@@ -35,7 +35,6 @@ from mailfleet.engine.settle import Settler
 from mailfleet.engine.sts import StsPolicies
 from mailfleet.engine.warming import Warming
 from mailfleet.net.dns_query import DnsQuerier
-from mailfleet.net.policy_fetch import PolicyFetcher
 from mailfleet.net.resolver import Resolver
 from mailfleet.policy.classify import Classifier
 from mailfleet.policy.providers import ProviderTable
@@ -150,16 +149,9 @@ def _dane(base: compose.Base) -> Dane | None:
 
 
 def _policies(base: compose.Base, resolver: Resolver) -> StsPolicies:
-    delivery, dns = base.settings.delivery, base.settings.dns
+    dns = base.settings.dns
     querier = DnsQuerier(compose.nameservers_of(base.settings), dns.timeout_s, base.clock)
-    fetcher = PolicyFetcher(
-        resolver,
-        trusted(delivery.tls_ca_file),
-        port=delivery.policy_port,
-        ipv6=delivery.ipv6,
-        loopback_only=delivery.loopback_only,
-    )
-    return StsPolicies(base.database, querier, fetcher, base.clock)
+    return StsPolicies(base.database, querier, fetcher_of(base, resolver), base.clock)
 
 
 def _settler(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from mailfleet.base.errors import ConfigError
 from mailfleet.engine.connect import Way
 from mailfleet.engine.fleet import relay_label
+from mailfleet.net.policy_fetch import PolicyFetcher
+from mailfleet.net.resolver import Resolver
 from mailfleet.net.smtp_peer import ClientOptions, Timeouts, TlsWish
 from mailfleet.net.tls_client import verified_context
 from mailfleet.smtp.client_states import Login
@@ -51,6 +53,18 @@ def trusted(ca_file: str) -> ssl.SSLContext:
         return verified_context(ca_file)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"cannot be read: {error}", where="delivery.tls_ca_file", mend="name a PEM file") from None
+
+
+def fetcher_of(base: compose.Base, resolver: Resolver) -> PolicyFetcher:
+    """Who fetches MTA-STS policies."""
+    delivery = base.settings.delivery
+    return PolicyFetcher(
+        resolver,
+        trusted(delivery.tls_ca_file),
+        port=delivery.policy_port,
+        ipv6=delivery.ipv6,
+        loopback_only=delivery.loopback_only or base.settings.sandbox.enabled,
+    )
 
 
 def _relay_options(base: compose.Base, row: Egress, options: ClientOptions) -> ClientOptions:

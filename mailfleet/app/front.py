@@ -6,26 +6,28 @@ import asyncio
 import contextlib
 import errno
 import socket
-import ssl
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 
 import structlog
 import uvicorn
 
 from mailfleet.app import compose
+from mailfleet.app.certificates import Shown, sites_of
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.patience import patiently, unless_stopped
 from mailfleet.app.telemetry import telemetry
 from mailfleet.base.errors import ConfigError
-from mailfleet.config.settings import Settings, Submission, split_host_port
+from mailfleet.config.listen import split_host_port
+from mailfleet.config.settings import Settings, Submission
 from mailfleet.engine.backlog import Backlog
 from mailfleet.engine.maintain import discard_unsealed
 from mailfleet.engine.shared import LongReads
+from mailfleet.listen.door import Door
 from mailfleet.listen.http import create_app
 from mailfleet.listen.http_connections import HttpConnections
+from mailfleet.listen.https import HttpsListener
 from mailfleet.listen.submission import SubmissionListener
-from mailfleet.net.tls_server import ensure_self_signed, server_context
 from mailfleet.web import page
 
 log = structlog.get_logger()
@@ -40,6 +42,13 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    def connection(self) -> asyncio.Protocol:
+        """For a connection that another listener took, ended with the others."""
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn calls it
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
+
 
 async def run(base: compose.Base, stop: asyncio.Event) -> None:
     """Serve until ``stop``. ``connection.json`` is written when every entrance is open."""
@@ -51,9 +60,13 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
         return
     app = create_app(services, settings, telemetry(base, reads, backlog))
     page.install(app, services, base.clock)
-    listening = await _bind(settings.server.http_listen)
+    entrances = await _Entrances.bind(settings)
+    shown = Shown(settings, folder, base.hostname)
+    door = Door(
+        app, sites_of(base), services.certificates, hostname=base.hostname, plain=entrances.address(entrances.plain)
+    )
     config = uvicorn.Config(
-        app,
+        door,
         http=HttpConnections(settings.server, base.clock, base.gauges).protocol,  # type: ignore[arg-type]  # it is only called
         ws="none",
         log_config=None,
@@ -64,19 +77,27 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
     )
     server = _Server(config)
     listener = SubmissionListener(
-        desk, _submission(settings), base.hostname, _tls(settings, folder, base.hostname), base.clock, base.gauges
+        desk, _submission(settings), base.hostname, shown.smtp.context, base.clock, base.gauges
     )
     address = await listener.start()
-    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    serving = asyncio.create_task(server.serve(sockets=entrances.clear))
     while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
+    https = None
+    if entrances.tls is not None:
+        https = HttpsListener(entrances.tls, shown.https, services.certificates, server.connection)
+        https.start()
+    following = asyncio.create_task(shown.follow(services.certificates))
     try:
-        _announce(folder, listening, address)
+        _announce(folder, entrances, address)
     except OSError as error:  # what it says from an earlier start is true as long as the ports are the same
         log.error("connection.json cannot be written", reason=error.strerror)
     waiting = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({serving, waiting, following}, return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True
+    following.cancel()
+    if https is not None:
+        await https.stop()
     await listener.stop(GRACE_S)
     await serving
     waiting.cancel()
@@ -95,14 +116,36 @@ def _submission(settings: Settings) -> Submission:
     return settings.submission.model_copy(update={"auth_without_tls_on_loopback": True})
 
 
-def _tls(settings: Settings, folder: DataFolder, hostname: str) -> ssl.SSLContext:
-    submission = settings.submission
-    if submission.tls_cert or submission.tls_key:
-        return server_context(Path(submission.tls_cert), Path(submission.tls_key))
-    return server_context(*ensure_self_signed(folder.tls, hostname))
+@dataclass(frozen=True, slots=True)
+class _Entrances:
+    """Sockets that listen: for the control room, for HTTPS, and what sends on to HTTPS."""
+
+    http: socket.socket
+    tls: socket.socket | None
+    plain: socket.socket | None
+
+    @classmethod
+    async def bind(cls, settings: Settings) -> _Entrances:
+        """Raises ``ConfigError``."""
+        https = settings.https
+        return cls(
+            await _bind(settings.server.http_listen, "server.http_listen"),
+            await _bind(https.listen, "https.listen") if https.listen else None,
+            await _bind(https.http_listen, "https.http_listen") if https.http_listen else None,
+        )
+
+    @property
+    def clear(self) -> list[socket.socket]:
+        """Those without TLS."""
+        return [one for one in (self.http, self.plain) if one is not None]
+
+    @staticmethod
+    def address(one: socket.socket | None) -> tuple[str, int] | None:
+        """Where it listens."""
+        return one.getsockname()[:2] if one is not None else None
 
 
-async def _bind(listen: str) -> socket.socket:
+async def _bind(listen: str, setting: str) -> socket.socket:
     host, port = split_host_port(listen)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -118,17 +161,20 @@ async def _bind(listen: str) -> socket.socket:
             if error.errno != errno.EADDRINUSE or attempt == tries - 1:
                 raise ConfigError(
                     f"cannot listen on {listen}: {error.strerror}",
-                    where="server.http_listen",
+                    where=setting,
                     mend="stop what uses the port, or choose another one",
                 ) from None
             await asyncio.sleep(0.2)
     raise AssertionError("unreachable")
 
 
-def _announce(folder: DataFolder, listening: socket.socket, submission: tuple[str, int]) -> None:
-    host, port = listening.getsockname()[:2]
+def _announce(folder: DataFolder, entrances: _Entrances, submission: tuple[str, int]) -> None:
     values = folder.read_connection()
-    values["http"] = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    for name, scheme, one in (("http", "http", entrances.http), ("https", "https", entrances.tls)):
+        address = entrances.address(one)
+        if address is not None:
+            host, port = address
+            values[name] = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     if submission[0]:
         values["smtp"] = f"{submission[0]}:{submission[1]}"
     folder.write_connection(values)

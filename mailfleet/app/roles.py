@@ -11,6 +11,7 @@ from typing import Any
 import uvloop
 
 from mailfleet.app import compose, deliver, front
+from mailfleet.app.certificates import certificates_of, check_acme
 from mailfleet.app.dns import domains_of, secure_dns
 from mailfleet.app.egress import trusted
 from mailfleet.app.folder import DataFolder
@@ -20,6 +21,7 @@ from mailfleet.base.errors import ConfigError
 from mailfleet.base.ids import TenantId
 from mailfleet.config.settings import Settings, worker_count
 from mailfleet.config.warmup import load_plans
+from mailfleet.engine.issuing import LocalIssuer
 from mailfleet.engine.maintain import Maintainer
 from mailfleet.engine.requests import Actor
 from mailfleet.sandbox import role as sandbox_role
@@ -81,6 +83,7 @@ def _read_what_is_named(base: compose.Base) -> None:
     compose.blocklists(base)
     trusted(base.settings.delivery.tls_ca_file)
     secure_dns(base)
+    check_acme(base.settings)
 
 
 async def _bind_kind(base: compose.Base) -> None:
@@ -105,6 +108,7 @@ async def _connection(base: compose.Base) -> None:
         values["token"] = made.secret or ""
     if base.settings.sandbox.enabled:
         publish(base.folder.root, base.hostname, "A", "127.0.0.1")
+        LocalIssuer(base.folder.tls).prepare()
         if await base.database.read(lambda tx: sending.by_name(tx, SANDBOX_DOMAIN)) is None:
             await manager.add_domain(owner, SANDBOX_DOMAIN)
         if await manager.login(values.get("smtp_user", ""), values.get("smtp_password", "")) is None:
@@ -131,6 +135,7 @@ async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
         blocklists=compose.blocklists(base),
         plans=load_plans(),
         dns=None if base.settings.sandbox.enabled else domains_of(base, compose.nameservers_of(base.settings)),
+        certificates=certificates_of(base, compose.nameservers_of(base.settings)),
     )
     await maintainer.run(stop)
 

@@ -11,6 +11,7 @@ from mailfleet import __version__
 from mailfleet.cli import (
     blocklist,
     campaign,
+    certificates,
     db,
     domains,
     explain,
@@ -91,6 +92,7 @@ app.command("trace")(find.trace)
 app.command("queue")(find.queue)
 app.command("events")(find.events)
 app.add_typer(domains.domain_app)
+app.add_typer(certificates.certificate_app)
 app.add_typer(domains.dns_app)
 app.add_typer(manage.credential_app)
 app.add_typer(manage.token_app)

@@ -17,24 +17,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from mailfleet.base.errors import ConfigError
 from mailfleet.base.redact import without_passwords
+from mailfleet.config.https import Acme, Https
+from mailfleet.config.listen import Listen
 from mailfleet.config.retry import Retry
 from mailfleet.config.section import Section
-
-
-def _listen_address(value: str) -> str:
-    """Check ``host:port``; empty means: do not listen."""
-    if value:
-        split_host_port(value)
-    return value
-
-
-def split_host_port(value: str) -> tuple[str, int]:
-    """``127.0.0.1:8025`` or ``[::1]:8025`` to its parts. Raises ``ValueError``."""
-    host, colon, port = value.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ValueError("write it as host:port, for example 127.0.0.1:8025 or [::1]:8025")
-    return host, int(port)
 
 
 def _ip_or_empty(value: str) -> str:
@@ -43,7 +29,6 @@ def _ip_or_empty(value: str) -> str:
     return value
 
 
-Listen = Annotated[str, AfterValidator(_listen_address)]
 IpAddress = Annotated[str, AfterValidator(_ip_or_empty)]
 
 
@@ -272,6 +257,8 @@ class Settings(BaseSettings):
     server: Server = Server()
     database: DatabaseSettings = DatabaseSettings()
     submission: Submission = Submission()
+    https: Https = Https()
+    acme: Acme = Acme()
     dns: Dns = Dns()
     delivery: Delivery = Delivery()
     retry: Retry = Retry()

@@ -87,7 +87,7 @@ class DnsPublisher:
         planned = {(one.name, one.type, one.value) for one in wanted}
         for name, kind, value in sorted(ours - planned):
             there = _there(asked[name, kind]) or {}
-            seen = value if kind == "TXT" else value.removesuffix(".").lower()
+            seen = value if kind in ("TXT", "CAA") else value.removesuffix(".").lower()
             if seen in there:
                 changes.append(Change("remove", name, kind, value, there[seen]))
         removals = dict.fromkeys((one.name, one.type) for one in changes if one.action == "remove")
@@ -163,7 +163,7 @@ def _there(asked: Asked) -> dict[str, str] | None:
 def _for_one(
     one: Wanted, there: dict[str, str], ours: set[tuple[str, str, str]], *, adopt: bool
 ) -> tuple[list[Change], Conflict | None]:
-    value = one.value if one.type == "TXT" or one.value == "0 ." else one.value.lower().removesuffix(".")
+    value = one.value if one.type in ("TXT", "CAA") or one.value == "0 ." else one.value.lower().removesuffix(".")
     rivals = sorted(text for text in there if text != value and _rivals(one, text))
     foreign = [text for text in rivals if (one.name, one.type, _stored(one, text)) not in ours]
     removals = [Change("remove", one.name, one.type, _stored(one, text), there[text]) for text in rivals]
@@ -181,13 +181,23 @@ def _for_one(
 
 def _rivals(one: Wanted, text: str) -> bool:
     """Whether a record cannot stand beside ours."""
+    if one.type == "CAA":
+        return False
     if one.type != "TXT" or one.check.startswith("dkim:"):
         return True
     if one.value.startswith("v=spf1"):
         return is_spf(text)
-    return is_dmarc(text)
+    if is_dmarc(one.value):
+        return is_dmarc(text)
+    return _version(one.value) == _version(text) != ""
+
+
+def _version(text: str) -> str:
+    """``v=STSv1`` and the like, by which records of one kind are known; empty where there is none."""
+    first = text.partition(";")[0].strip()
+    return first if first.startswith("v=") else ""
 
 
 def _stored(one: Wanted, text: str) -> str:
     """A record as it is kept: host names with their final dot."""
-    return text if one.type == "TXT" or text.endswith(".") else f"{text}."
+    return f"{text}." if one.type in ("MX", "CNAME", "PTR", "NS") and not text.endswith(".") else text

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from typing import TypeVar
 
 from mailfleet.mail import dmarc as dmarc_rules
+from mailfleet.mail.mta_sts import StsPolicy
 from mailfleet.mail.spf import Answer, Question, check_host
 from mailfleet.mail.spf_record import is_spf
 from mailfleet.net.authoritative import Asked, Authoritative
+from mailfleet.net.policy_fetch import PolicyFetcher, PolicyFetchError
 from mailfleet.net.secure_dns import SecureDns
-from mailfleet.policy import dns_checks, host_checks
+from mailfleet.policy import dns_checks, host_checks, sts_checks
 from mailfleet.policy.dns_checks import Check, Heard
 from mailfleet.policy.dns_plan import Existing, Facts, Wanted, plan
 from mailfleet.store.egress import Egress
@@ -27,8 +29,10 @@ class DomainChecker:
     ``private``: addresses that no public DNS knows are looked up all the same, in test networks.
     """
 
-    def __init__(self, authoritative: Authoritative, secure: SecureDns | None, *, private: bool) -> None:
-        self._dns, self._secure, self._private = authoritative, secure, private
+    def __init__(
+        self, authoritative: Authoritative, secure: SecureDns | None, fetcher: PolicyFetcher, *, private: bool
+    ) -> None:
+        self._dns, self._secure, self._fetcher, self._private = authoritative, secure, fetcher, private
 
     async def existing(self, facts: Facts, own: Collection[str]) -> Existing:
         """What others have at the names that are shared with them; ``own`` are the values that we put into the DNS."""
@@ -41,7 +45,10 @@ class DomainChecker:
         if len(spf) == 1:
             lookups = (await self.run(check_host(PROBE, facts.domain, f"probe@{facts.domain}"))).lookups
         # Several SPF records are one that cannot be read, and so is not touched.
-        return Existing(" | ".join(spf), lookups, records[0] if len(records) == 1 else "")
+        caa: tuple[str, ...] = ()
+        if facts.authority:
+            caa = (await self._dns.ask(facts.domain, "CAA")).records
+        return Existing(" | ".join(spf), lookups, records[0] if len(records) == 1 else "", caa)
 
     async def all(self, facts: Facts, sources: Sequence[Egress], own: Collection[str]) -> list[Check]:
         """Every check of a domain, in the order of its plan."""
@@ -54,6 +61,8 @@ class DomainChecker:
         by_name["spf-return-path"] = host_checks.either(
             by_name["spf-return-path"], await self._return_path_spf(facts, sources)
         )
+        if facts.mta_sts is not None:
+            by_name |= {one.name: one for one in await self._sts(facts.domain, facts.mta_sts, by_name)}
         more = await asyncio.gather(
             self._spf_from(facts, existing, wanted),
             self._dmarc(facts, wanted),
@@ -116,6 +125,20 @@ class DomainChecker:
             if asked.answers and not dmarc_rules.permits_reports(asked.records):
                 return dns_checks.no_permission(check, to, question.name)
         return check
+
+    async def _sts(self, domain: str, policy: StsPolicy, found: Mapping[str, Check]) -> list[Check]:
+        """Of its own policy: as others get it, and by the mail hosts that there are."""
+        text, why = None, ""
+        try:
+            text = await self._fetcher.fetch(domain)
+        except PolicyFetchError as error:
+            why = str(error)
+        mx = await self._dns.ask(domain, "MX")
+        served = sts_checks.served(domain, policy, text, why)
+        return [
+            host_checks.either(found[sts_checks.HOST], served) if served.state == "ok" else served,
+            sts_checks.hosts(policy, _known(mx), mx.words),
+        ]
 
     async def _replies(self, facts: Facts) -> Check:
         mx, address = await asyncio.gather(self._dns.ask(facts.domain, "MX"), self._dns.ask(facts.domain, "A"))

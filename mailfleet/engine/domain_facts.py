@@ -8,6 +8,7 @@ from typing import cast
 
 from mailfleet.base.errors import NotFoundError
 from mailfleet.engine.requests import Actor
+from mailfleet.engine.sites import logo_path, policy_of
 from mailfleet.mail.address import domain_to_ascii
 from mailfleet.mail.dmarc import Policy
 from mailfleet.policy.dns_plan import Facts
@@ -27,8 +28,8 @@ def sources(tx: Tx, tenant_id: int) -> list[Egress]:
     ]
 
 
-def facts(tx: Tx, domain: SendingDomain, keys: Sequence[DkimKey], hostname: str) -> Facts:
-    """As things are now."""
+def facts(tx: Tx, domain: SendingDomain, keys: Sequence[DkimKey], hostname: str, authority: str = "") -> Facts:
+    """As things are now. ``authority``: the CAA name of who makes our certificates."""
     found = sources(tx, domain.tenant_id)
     addresses = sorted(
         {one.address for one in found if one.address}, key=lambda text: ipaddress.ip_address(text).packed
@@ -42,6 +43,12 @@ def facts(tx: Tx, domain: SendingDomain, keys: Sequence[DkimKey], hostname: str)
         any(not one.address for one in found),
         cast("Policy", domain.dmarc_policy),
         domain.dmarc_reports_to,
+        policy_of(domain),
+        domain.tls_reports_to,
+        domain.public_host,
+        f"https://{domain.public_host}{logo_path(domain)}" if domain.bimi_logo else "",
+        domain.bimi_evidence,
+        authority,
     )
 
 

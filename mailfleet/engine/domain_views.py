@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -123,6 +125,19 @@ class DomainSettings(_View):
     dmarc_policy: str = Field("none", description="`none`, `quarantine` or `reject`: the rollout's stage.")
     dmarc_reports_to: str = Field("", description="An address; empty for none.")
     rotate_days: int = Field(0, ge=0, le=3650, description="Make a new key after so many days; 0: by hand only.")
+    mta_sts: str = Field(
+        "off", description="Its own MTA-STS policy for mail that comes to it: `off`, `testing` or `enforce`."
+    )
+    mta_sts_mx: list[Annotated[str, Field(max_length=255)]] = Field(
+        [], max_length=50, description="Mail hosts that the policy names; empty takes those of its MX records now."
+    )
+    tls_reports_to: str = Field(
+        "",
+        max_length=500,
+        description="Who gets reports on TLS to its mail hosts (RFC 8460): an address or https page.",
+    )
+    public_host: str = Field("", max_length=255, description="A host below it, under which its files are shown.")
+    bimi_evidence: str = Field("", max_length=500, description="Where its mark certificate (VMC, CMC) is: https://...")
 
 
 class ZoneView(_View):

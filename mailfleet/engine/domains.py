@@ -20,7 +20,6 @@ from mailfleet.engine.domain_views import (
     ChecksView,
     CheckView,
     ConflictView,
-    DomainSettings,
     PastCheckView,
     PlannedRecord,
     PlanView,
@@ -28,8 +27,7 @@ from mailfleet.engine.domain_views import (
     ZoneView,
 )
 from mailfleet.engine.requests import Actor
-from mailfleet.mail.address import Address, domain_to_ascii
-from mailfleet.mail.dmarc import POLICIES
+from mailfleet.mail.address import domain_to_ascii
 from mailfleet.net.dns_update import ALGORITHMS, Change, DynamicUpdate
 from mailfleet.policy import dns_checks
 from mailfleet.policy.dns_checks import Kept
@@ -68,9 +66,10 @@ class Domains:
         clock: Clock,
         ids: IdGenerator,
         time_scale: float,
+        authority: str = "",
     ) -> None:
         self._database, self._box, self._checker, self._publisher = database, box, checker, publisher
-        self._update_of, self._hostname, self._ttl_s = update_of, hostname, ttl_s
+        self._update_of, self._hostname, self._ttl_s, self._authority = update_of, hostname, ttl_s, authority
         self._clock, self._ids, self._time_scale = clock, ids, time_scale
 
     # Plan
@@ -85,28 +84,6 @@ class Domains:
         """For a domain that sends and receives nothing. Raises ``InputError``."""
         domain = domain_to_ascii(name.strip())
         return self._plan_view(domain, never_sends(domain))
-
-    async def set(self, actor: Actor, name: str, wanted: DomainSettings) -> DomainSettings:
-        """Change all of them. Raises ``InputError`` and ``NotFoundError``."""
-        if wanted.dmarc_policy not in POLICIES:
-            mend = f"one of {', '.join(POLICIES)}"
-            raise InputError(f"{wanted.dmarc_policy!r} is no policy", where="dmarc_policy", mend=mend)
-        if wanted.dmarc_reports_to:
-            Address.parse(wanted.dmarc_reports_to)
-
-        def work(tx: Tx) -> None:
-            found = own_domain(tx, actor, name)
-            sending.update(tx, found._replace(**wanted.model_dump(), next_check_ms=0))
-
-        await self._database.write(work)
-        return wanted
-
-    async def settings(self, actor: Actor, name: str) -> DomainSettings:
-        """As they are. Raises ``NotFoundError``."""
-        found = await self._database.read(lambda tx: own_domain(tx, actor, name))
-        return DomainSettings(
-            dmarc_policy=found.dmarc_policy, dmarc_reports_to=found.dmarc_reports_to, rotate_days=found.rotate_days
-        )
 
     # Checks
 
@@ -294,7 +271,7 @@ class Domains:
 
     def _read(self, tx: Tx, domain: SendingDomain) -> tuple[Facts, list[Egress]]:
         keys = sending.keys(tx, domain.id)
-        return facts(tx, domain, keys, self._hostname), sources(tx, domain.tenant_id)
+        return facts(tx, domain, keys, self._hostname, self._authority), sources(tx, domain.tenant_id)
 
     def _plan_view(self, domain: str, records: list[Wanted]) -> PlanView:
         return PlanView(

@@ -13,6 +13,7 @@ from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.engine import braking, warming
 from mailfleet.engine.blocklists import Blocklists
+from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.recover import recover_lease, slot_lock
 from mailfleet.engine.reputation import Reputation
@@ -43,13 +44,15 @@ class Maintainer:
         blocklists: Blocklists | None = None,
         plans: Mapping[str, Plan] | None = None,
         dns: tuple[Domains, Rotation] | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self._database, self._run_folder, self._clock = database, run_folder, clock
         self._time_scale, self._reputation, self._blocklists = time_scale, reputation, blocklists
         self._plans = plans or {}
-        self._dns = dns
+        self._dns, self._certificates = dns, certificates
         self._looking: asyncio.Task[int] | None = None
         self._checking: asyncio.Task[None] | None = None
+        self._issuing: asyncio.Task[int] | None = None
         self._ahead_ms: int | None = None  # of the wall clock before the monotonic one, when last looked at
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -66,7 +69,7 @@ class Maintainer:
             if turn % 4 == 0:
                 works += [self.reap_leases, self.finish_done]
             if turn % 10 == 0:
-                works += [self.look_at_block_lists, self.look_at_domains]
+                works += [self.look_at_block_lists, self.look_at_domains, self.look_at_certificates]
             if turn % 60 == 0:
                 works += [self.look_at_reputation]
             if turn % 600 == 0:
@@ -104,6 +107,17 @@ class Maintainer:
         if self._dns is None or (self._checking is not None and not self._checking.done()):
             return
         before, self._checking = self._checking, asyncio.create_task(self._dns_work(*self._dns), name="domains")
+        if before is not None:
+            before.result()
+
+    async def look_at_certificates(self) -> None:
+        """Those that are due, beside everything else as well: an authority takes its time."""
+        if self._certificates is None or (self._issuing is not None and not self._issuing.done()):
+            return
+        before, self._issuing = (
+            self._issuing,
+            asyncio.create_task(self._certificates.run_due(), name="certificates"),
+        )
         if before is not None:
             before.result()
 

@@ -13,6 +13,8 @@ from typing import Protocol
 
 from mailfleet.base.errors import Problem
 from mailfleet.engine.blocklists import Blocklists
+from mailfleet.engine.certificates import Certificates
+from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
@@ -219,6 +221,7 @@ class Services:
     observe: ObserveService
     manage: ManageService
     domains: Domains
+    domain_options: DomainOptions
     rotation: Rotation
     fleet: Fleet
     relays: RelayChecker
@@ -227,3 +230,4 @@ class Services:
     limits: LimitsExplainer
     reputation: Reputation
     blocklists: Blocklists
+    certificates: Certificates

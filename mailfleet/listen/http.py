@@ -15,7 +15,17 @@ from mailfleet.config.settings import Settings
 from mailfleet.engine.services import Services
 from mailfleet.engine.views import Health
 from mailfleet.listen import http_docs, http_problems, metrics
-from mailfleet.listen.api import blocklists, campaigns, domains, fleet, manage, messages, observe, reputation
+from mailfleet.listen.api import (
+    blocklists,
+    campaigns,
+    certificates,
+    domains,
+    fleet,
+    manage,
+    messages,
+    observe,
+    reputation,
+)
 from mailfleet.listen.api.bodies import CampaignBody, CampaignOptions, MessageBody
 from mailfleet.listen.http_auth import Engine
 from mailfleet.listen.http_body import BodyRoom, CarefulHeaders, SmallBodies, max_body_bytes
@@ -83,6 +93,7 @@ def create_app(services: Services, settings: Settings, telemetry: metrics.Teleme
         reputation.router,
         blocklists.router,
         domains.router,
+        certificates.router,
     ):
         app.include_router(router, responses=problems)
     _add_health(app)

@@ -13,8 +13,9 @@ import structlog
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import ConfigError
 from mailfleet.base.gauges import Gauges
+from mailfleet.config.listen import split_host_port
 from mailfleet.config.metrics import CATALOGUE
-from mailfleet.config.settings import Submission, split_host_port
+from mailfleet.config.settings import Submission
 from mailfleet.listen.descriptors import run_out
 from mailfleet.listen.submission_backend import Connection, SubmissionBackend
 from mailfleet.listen.submission_connection import SubmissionConnection

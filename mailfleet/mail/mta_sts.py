@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class StsPolicy:
     def __str__(self) -> str:
         lines = [f"version: {VERSION}", f"mode: {self.mode}", *(f"mx: {one}" for one in self.mx)]
         return "\r\n".join([*lines, f"max_age: {self.max_age_s}", ""])
+
+    @property
+    def number(self) -> str:
+        """An id for it (RFC 8461 3.1): another one when anything in it changes."""
+        return hashlib.sha256(str(self).encode()).hexdigest()[:20]
 
     def allows(self, host: str) -> bool:
         """Whether mail may go to a mail host (RFC 8461 4.1)."""

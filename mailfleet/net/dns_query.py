@@ -18,7 +18,7 @@ import dns.resolver
 
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import ConfigError, MailfleetError
-from mailfleet.config.settings import split_host_port
+from mailfleet.config.listen import split_host_port
 
 _MIN_TTL_S = 30.0
 _MAX_TTL_S = 3600.0

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mailfleet.base.errors import ConfigError
+from mailfleet.net.tls_names import bare_context
 
 VALID_DAYS = 730
 RENEW_BEFORE_DAYS = 30
@@ -54,9 +55,7 @@ def server_context(cert: Path, key: Path) -> ssl.SSLContext:
             raise ConfigError(
                 f"cannot read {path}: {error.strerror}", where=setting, mend="check the path and who may read it"
             ) from None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context = bare_context()
     try:
         context.load_cert_chain(cert, key, password="")  # never ask on the terminal for a passphrase
     except ssl.SSLError as error:
@@ -64,7 +63,7 @@ def server_context(cert: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
-def _names(hostname: str) -> list[x509.GeneralName]:
+def names_of(hostname: str) -> list[x509.GeneralName]:
     """Subject alternative names; a host name that no certificate can carry (empty, not ASCII, an underscore) is left out."""
     names: list[x509.GeneralName] = [
         x509.DNSName("localhost"),
@@ -88,7 +87,7 @@ def _certificate(private_key: ec.EllipticCurvePrivateKey, hostname: str, now: da
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))  # clients whose clock is a little behind
         .not_valid_after(now + timedelta(days=VALID_DAYS))
-        .add_extension(x509.SubjectAlternativeName(_names(hostname)), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names_of(hostname)), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(private_key, hashes.SHA256())
@@ -103,7 +102,7 @@ def _usable(cert: Path, key: Path, hostname: str, now: datetime) -> bool:
     except (OSError, ValueError, TypeError, x509.ExtensionNotFound):
         return False
     return (
-        list(names) == _names(hostname)
+        list(names) == names_of(hostname)
         and private_key.public_key() == certificate.public_key()
         and now + timedelta(days=RENEW_BEFORE_DAYS) < certificate.not_valid_after_utc
     )

@@ -180,7 +180,7 @@ def _has(wanted: Wanted, records: Sequence[str]) -> bool:
         return any(ours is not None and _key(text) == ours for text in records)
     if wanted.type == "TXT":
         return any(" ".join(text.split()) == " ".join(wanted.value.split()) for text in records)
-    value = wanted.value.lower().rstrip(".") if wanted.value != "0 ." else wanted.value
+    value = wanted.value.lower().rstrip(".") if wanted.value != "0 ." and wanted.type != "CAA" else wanted.value
     return value in records
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from mailfleet.mail.dmarc import DmarcRecord, Policy, is_dmarc
+from mailfleet.mail.mta_sts import StsPolicy
 from mailfleet.mail.spf_macro import SpfSyntaxError, parse_domain_spec
 from mailfleet.mail.spf_record import MAX_LOOKUPS, Directive, SpfRecord, is_spf, parse
 
@@ -44,6 +45,12 @@ class Facts:
     any_address: bool = True
     dmarc_policy: Policy = "none"
     dmarc_reports_to: str = ""
+    mta_sts: StsPolicy | None = None  # its own, for mail that comes to it
+    tls_reports_to: str = ""  # an address or a page
+    public_host: str = ""
+    bimi_logo: str = ""  # where it is; as ``bimi_evidence``
+    bimi_evidence: str = ""
+    authority: str = ""  # the name by which CAA records let our certificate authority issue; empty: none is asked
 
 
 class Existing(NamedTuple):
@@ -52,6 +59,7 @@ class Existing(NamedTuple):
     spf: str = ""
     spf_lookups: int = 0
     dmarc: str = ""
+    caa: tuple[str, ...] = ()
 
 
 NOTHING = Existing()
@@ -99,7 +107,40 @@ def plan(facts: Facts, existing: Existing = NOTHING) -> list[Wanted]:
             "leave",
         )
     )
+    return made + _shown(facts) + _caa(facts, existing)
+
+
+def _shown(facts: Facts) -> list[Wanted]:
+    """What the domain says of its own mail hosts, and the hosts that we show something under."""
+    domain, made = facts.domain, []
+    ours = f"{facts.hostname}."
+    if facts.mta_sts is not None:
+        record = f"v=STSv1; id={facts.mta_sts.number}"
+        purpose = "MTA-STS: mail to the domain goes over verified TLS only; changes when the policy does"
+        made.append(Wanted("mta-sts", f"_mta-sts.{domain}", "TXT", record, purpose))
+        purpose = "the host that shows the MTA-STS policy"
+        made.append(Wanted("mta-sts-host", f"mta-sts.{domain}", "CNAME", ours, purpose))
+    if facts.tls_reports_to:
+        uri = facts.tls_reports_to
+        record = f"v=TLSRPTv1; rua={uri if uri.startswith('https:') else 'mailto:' + uri}"
+        purpose = "TLS-RPT: others report here how TLS to the domain's mail hosts went"
+        made.append(Wanted("tls-rpt", f"_smtp._tls.{domain}", "TXT", record, purpose))
+    if facts.public_host:
+        made.append(Wanted("public-host", facts.public_host, "CNAME", ours, "the host that shows the domain's files"))
+    if facts.bimi_logo:
+        record = f"v=BIMI1; l={facts.bimi_logo}; a={facts.bimi_evidence}"
+        purpose = "BIMI: the logo that mailbox providers may show beside mail that passes DMARC"
+        made.append(Wanted("bimi", f"default._bimi.{domain}", "TXT", record, purpose))
     return made
+
+
+def _caa(facts: Facts, existing: Existing) -> list[Wanted]:
+    """Where CAA records say who may issue certificates, our authority has to be among them (RFC 8659 4.2)."""
+    issuers = [text for text in existing.caa if text.split(" ")[1:2] == ["issue"]]
+    if not (facts.authority and issuers and (facts.mta_sts is not None or facts.public_host)):
+        return []
+    purpose = "CAA: lets our certificate authority make certificates for the domain's hosts"
+    return [Wanted("caa", facts.domain, "CAA", f'0 issue "{facts.authority}"', purpose, "merge")]
 
 
 def terms(facts: Facts) -> tuple[Directive, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Index, LargeBinary, MetaData, Table, Text, UniqueConstraint, text
 
-from mailfleet.store import schema_domains, schema_fleet
+from mailfleet.store import schema_certificates, schema_domains, schema_fleet
 from mailfleet.store.columns import BIG as _BIG
 from mailfleet.store.columns import id_column as _id
 from mailfleet.store.columns import int_column as _int
@@ -238,6 +238,12 @@ sending_domain = Table(
     _text("dmarc_reports_to", ""),  # an address
     _int("rotate_days", 0),  # 0: keys are changed by hand only
     _int("next_check_ms", 0),
+    _text("mta_sts", ""),  # its own policy: testing | enforce | none
+    _text("mta_sts_mx", ""),
+    _text("tls_reports_to", ""),
+    _text("public_host", ""),
+    _text("bimi_logo", ""),  # a digest
+    _text("bimi_evidence", ""),  # an address
 )
 
 dkim_key = Table(
@@ -307,7 +313,7 @@ idempotency = Table(
 def metadata_for(engine: Engine) -> MetaData:
     """Every table as this engine has it."""
     made = MetaData()
-    assert {*schema_fleet.TABLES, *schema_domains.TABLES} <= set(metadata.tables.values())
+    assert {*schema_fleet.TABLES, *schema_domains.TABLES, *schema_certificates.TABLES} <= set(metadata.tables.values())
     for table in metadata.tables.values():
         table.to_metadata(made)
     _event(made, engine)

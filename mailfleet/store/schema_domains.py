@@ -72,4 +72,11 @@ sts_policy = Table(  # of recipient domains, as it was fetched last (RFC 8461)
     int_column("expires_ms"),
 )
 
-TABLES = (sts_policy, dns_target, dns_record, domain_check, domain_check_past)
+domain_logo = Table(  # what BIMI shows of a sending domain
+    "domain_logo",
+    metadata,
+    key_column("domain_id"),
+    text_column("svg"),
+)
+
+TABLES = (domain_logo, sts_policy, dns_target, dns_record, domain_check, domain_check_past)

@@ -19,6 +19,12 @@ class SendingDomain(NamedTuple):
     dmarc_reports_to: str = ""
     rotate_days: int = 0  # 0: keys are changed by hand only
     next_check_ms: int = 0
+    mta_sts: str = ""  # its own policy: testing | enforce | none (taken back) | "" (never had one)
+    mta_sts_mx: str = ""  # mail hosts that the policy names, a space between
+    tls_reports_to: str = ""
+    public_host: str = ""  # where its logo is shown
+    bimi_logo: str = ""  # digest of the logo, which is kept apart
+    bimi_evidence: str = ""  # address of a mark certificate
 
 
 class DkimKey(NamedTuple):
@@ -37,6 +43,7 @@ class DkimKey(NamedTuple):
 
 
 _DOMAIN = ", ".join(SendingDomain._fields)
+_CAN_CHANGE = SendingDomain._fields[5:]
 _KEY = ", ".join(DkimKey._fields)
 
 
@@ -70,9 +77,10 @@ def remove_key(tx: Tx, key_id: int) -> None:
 
 def update(tx: Tx, domain: SendingDomain) -> None:
     """What can be set of a domain."""
+    changes = ", ".join(f"{name} = ?" for name in _CAN_CHANGE)
     tx.run(
-        "UPDATE sending_domain SET dmarc_policy = ?, dmarc_reports_to = ?, rotate_days = ?, next_check_ms = ? WHERE id = ?",
-        (domain.dmarc_policy, domain.dmarc_reports_to, domain.rotate_days, domain.next_check_ms, domain.id),
+        f"UPDATE sending_domain SET {changes} WHERE id = ?",
+        (*(getattr(domain, name) for name in _CAN_CHANGE), domain.id),
     )
 
 
@@ -85,6 +93,12 @@ def due(tx: Tx, now_ms: int) -> list[SendingDomain]:
 def by_name(tx: Tx, name: str) -> SendingDomain | None:
     """A domain by its A-label name."""
     row = tx.row(f"SELECT {_DOMAIN} FROM sending_domain WHERE name = ?", (name,))
+    return SendingDomain(*row) if row else None
+
+
+def by_public_host(tx: Tx, host: str) -> SendingDomain | None:
+    """The domain that shows something under a host of its own."""
+    row = tx.row(f"SELECT {_DOMAIN} FROM sending_domain WHERE public_host = ? ORDER BY id LIMIT 1", (host,))
     return SendingDomain(*row) if row else None
 
 
@@ -105,7 +119,21 @@ def keys(tx: Tx, domain_id: int) -> list[DkimKey]:
     return [DkimKey(*row) for row in rows]
 
 
+def logo(tx: Tx, domain_id: int) -> str:
+    """The SVG that BIMI shows; empty where there is none."""
+    row = tx.row("SELECT svg FROM domain_logo WHERE domain_id = ?", (domain_id,))
+    return str(row[0]) if row else ""
+
+
+def put_logo(tx: Tx, domain_id: int, svg: str) -> None:
+    """In place of the one before; empty takes it away."""
+    tx.run("DELETE FROM domain_logo WHERE domain_id = ?", (domain_id,))
+    if svg:
+        tx.run("INSERT INTO domain_logo (domain_id, svg) VALUES (?, ?)", (domain_id, svg))
+
+
 def remove(tx: Tx, domain_id: int) -> None:
     """Remove a domain and its keys."""
+    put_logo(tx, domain_id, "")
     tx.run("DELETE FROM dkim_key WHERE domain_id = ?", (domain_id,))
     tx.run("DELETE FROM sending_domain WHERE id = ?", (domain_id,))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mailfleet.base.errors import ConfigError
-from mailfleet.config.settings import load, split_host_port, worker_count
+from mailfleet.config.listen import split_host_port
+from mailfleet.config.settings import load, worker_count
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from mailfleet.config.providers import load_providers
 from mailfleet.config.warmup import load_plans
 from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.catalog import Catalog
+from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.connect import Connector, Way
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.domain_checks import DomainChecker
+from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.explain_limits import LimitsExplainer
 from mailfleet.engine.fleet import Fleet
@@ -61,6 +64,7 @@ from mailfleet.mail.address import Address
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.dns_update import DynamicUpdate
+from mailfleet.net.policy_fetch import PolicyFetcher
 from mailfleet.net.resolver import Resolver
 from mailfleet.net.smtp_peer import ClientOptions
 from mailfleet.store.database import open_database
@@ -183,11 +187,22 @@ class MemoryEngine:
             return DynamicUpdate(target.zone, ("127.0.0.1", 9), timeout_s=0.1, loopback_only=True)
 
         publisher = DnsPublisher(self.database, authoritative, update_of, clock, ttl_s=60)
-        checker = DomainChecker(authoritative, None, private=True)
+        fetcher = PolicyFetcher(
+            Resolver(["127.0.0.1:9"], 0.1, clock), ssl.create_default_context(), ipv6=False, loopback_only=True
+        )
+        checker = DomainChecker(authoritative, None, fetcher, private=True)
         self.domains = Domains(
             self.database, box, checker, publisher, update_of,
             hostname="mail.us.test", ttl_s=60, clock=clock, ids=ids, time_scale=1,
         )  # fmt: skip
+
+        async def mail_hosts(domain: str) -> tuple[list[str], str]:
+            return [], "nobody is asked"
+
+        self.domain_options = DomainOptions(self.database, mail_hosts, "mail.us.test")
+        self.certificates = Certificates(
+            self.database, box, None, hostname="mail.us.test", next_key_ms=1000, clock=clock, time_scale=1
+        )
         self.rotation = Rotation(
             self.database, box, Catalog(self.database, box, clock), self.domains, publisher,
             hostname="mail.us.test", clock=clock, ids=ids, time_scale=1,
@@ -226,6 +241,8 @@ class MemoryEngine:
             observe=_Observe(self),
             manage=manage,
             domains=self.domains,
+            domain_options=self.domain_options,
+            certificates=self.certificates,
             rotation=self.rotation,
             fleet=self.fleet,
             relays=self.relays,

@@ -18,6 +18,7 @@ from mailfleet.engine.domain_views import (
 )
 from mailfleet.listen.api.bodies import Line
 from mailfleet.listen.http_auth import Engine, Manager, Reader
+from mailfleet.mail.bimi import MAX_BYTES
 
 router = APIRouter(prefix="/v1")
 TAG = "DNS of sending domains"
@@ -38,6 +39,12 @@ class RotateBody(_Body):
     """How to change the key."""
 
     at_once: bool = Field(False, description="It leaked: the old one goes as soon as the new one signs.")
+
+
+class LogoBody(_Body):
+    """A logo in SVG Tiny PS."""
+
+    svg: str = Field(max_length=MAX_BYTES, min_length=1)
 
 
 class ZoneBody(_Body):
@@ -106,16 +113,28 @@ async def unpublish(domain: str, actor: Manager, engine: Engine) -> PublishView:
     return await engine.domains.remove(actor, domain)
 
 
-@router.get("/domains/{domain}/settings", tags=[TAG], summary="See DMARC stage and rotation")
+@router.get("/domains/{domain}/settings", tags=[TAG], summary="See what is set of a domain")
 async def settings(domain: str, actor: Reader, engine: Engine) -> DomainSettings:
     """What can be set of a domain's DNS."""
-    return await engine.domains.settings(actor, domain)
+    return await engine.domain_options.get(actor, domain)
 
 
-@router.put("/domains/{domain}/settings", tags=[TAG], summary="Set DMARC stage and rotation")
+@router.put("/domains/{domain}/settings", tags=[TAG], summary="Set what can be set of a domain")
 async def set_settings(domain: str, body: DomainSettings, actor: Manager, engine: Engine) -> DomainSettings:
     """All of them; publish afterwards."""
-    return await engine.domains.set(actor, domain, body)
+    return await engine.domain_options.set(actor, domain, body)
+
+
+@router.put("/domains/{domain}/logo", tags=[TAG], summary="Set the logo that BIMI shows")
+async def set_logo(domain: str, body: LogoBody, actor: Manager, engine: Engine) -> DomainSettings:
+    """Refused with the first thing that mailbox providers would not take."""
+    return await engine.domain_options.set_logo(actor, domain, body.svg.encode())
+
+
+@router.delete("/domains/{domain}/logo", tags=[TAG], summary="Take the logo away")
+async def remove_logo(domain: str, actor: Manager, engine: Engine) -> DomainSettings:
+    """Publish afterwards."""
+    return await engine.domain_options.set_logo(actor, domain, b"")
 
 
 @router.get("/domains/{domain}/keys", tags=[TAG], summary="List DKIM keys")

@@ -1,0 +1,257 @@
+"""Certificates of our listeners and of every host that a sending domain shows: made, renewed in time, taken as given, handed out."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import structlog
+
+from mailfleet.base.clock import Clock, rfc3339
+from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError
+from mailfleet.base.secretbox import SecretBox
+from mailfleet.engine.certificate_views import CertificateView
+from mailfleet.engine.issuing import IssueError, Issuer, NotYetError
+from mailfleet.engine.requests import Actor
+from mailfleet.engine.sites import hosts_of
+from mailfleet.net import tls_keys
+from mailfleet.net.tls_keys import challenge_certificate, read_chain
+from mailfleet.policy import certificates as rules
+from mailfleet.store import certificates as rows
+from mailfleet.store import sending
+from mailfleet.store.certificates import Certificate
+from mailfleet.store.database import Database, Tx
+from mailfleet.store.tenants import DEFAULT_TENANT
+
+log = structlog.get_logger()
+
+OWN = "own"  # given by a person
+_HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+class Certificates:
+    """For one process. ``issuer`` None makes none; ``next_key_ms``: how long the DNS needs to tell of a new key."""
+
+    def __init__(
+        self,
+        database: Database,
+        box: SecretBox,
+        issuer: Issuer | None,
+        *,
+        hostname: str,
+        next_key_ms: int,
+        clock: Clock,
+        time_scale: float,
+    ) -> None:
+        self._database, self._box, self._issuer, self._hostname = database, box, issuer, hostname.lower()
+        self._next_key_ms, self._clock, self._time_scale = next_key_ms, clock, time_scale
+
+    # For people
+
+    async def every(self, actor: Actor) -> list[CertificateView]:
+        """Of this server and of the tenant's domains; hosts that wait for their first one are among them."""
+        now_ms = self._clock.now_ms()
+
+        def find(tx: Tx) -> list[Certificate]:
+            wanted, kept = self._wanted(tx), {one.host: one for one in rows.every(tx)}
+            found = [kept.get(host) or self._none(host) for host in sorted({*wanted, *kept})]
+            return [one for one in found if self._may_see(tx, actor, one.host)]
+
+        return [_view(one, now_ms) for one in await self._database.read(find)]
+
+    async def renew(self, actor: Actor, host: str, *, new_key: bool) -> CertificateView:
+        """As soon as possible; with another key, when the DNS has told of it. Raises ``NotFoundError`` and ``ConflictError``."""
+        name, now_ms = host.strip().lower().rstrip("."), self._clock.now_ms()
+        fresh = await asyncio.to_thread(tls_keys.new_key) if new_key else None
+
+        def work(tx: Tx) -> Certificate:
+            kept = rows.of_host(tx, name)
+            if (kept is None and name not in self._wanted(tx)) or not self._may_see(tx, actor, name):
+                raise NotFoundError(
+                    f"there is no certificate for {host}", where="host", mend="see: mailfleet certificate list"
+                )
+            kept = kept or self._none(name)
+            if self._issuer is None or kept.issuer == OWN:
+                what = "it was given by a person" if kept.issuer == OWN else "no authority is set (acme.directory)"
+                mend = "import its successor: mailfleet certificate import"
+                raise ConflictError(f"{name} cannot be renewed from here: {what}", where="host", mend=mend)
+            changed = kept._replace(next_try_ms=now_ms, failures=0)
+            if fresh is not None and kept.sealed_key is not None:
+                sealed = self._box.seal(fresh, _label(name))
+                changed = changed._replace(
+                    sealed_next=sealed, next_since_ms=now_ms, next_try_ms=now_ms + self._next_key_ms
+                )
+            rows.put(tx, changed)
+            return changed
+
+        return _view(await self._database.write(work), now_ms)
+
+    async def take(self, actor: Actor, chain: str, key: str) -> list[CertificateView]:
+        """Show a certificate that a person has, for every host that it names. Raises ``InputError`` and ``NotFoundError``."""
+        read = read_chain(chain, key.encode())
+        now_ms = self._clock.now_ms()
+        if read.not_after_ms <= now_ms:
+            mend = "give its successor"
+            raise InputError(f"the certificate ended at {rfc3339(read.not_after_ms)}", where="chain", mend=mend)
+
+        def work(tx: Tx) -> list[Certificate]:
+            made = []
+            for host in read.names:
+                if not self._may_see(tx, actor, host):
+                    raise NotFoundError(f"{host} is no host of yours", where="chain", mend="add its domain first")
+                sealed = self._box.seal(key.encode(), _label(host))
+                made.append(
+                    self._none(host)._replace(
+                        issuer=OWN, chain=chain, sealed_key=sealed, not_before_ms=read.not_before_ms,
+                        not_after_ms=read.not_after_ms, changed_ms=now_ms,
+                    )
+                )  # fmt: skip
+                rows.put(tx, made[-1])
+            return made
+
+        return [_view(one, now_ms) for one in await self._database.write(work)]
+
+    async def forget(self, actor: Actor, host: str) -> None:
+        """Show it no more; a host that is to have one gets a new one. Raises ``NotFoundError``."""
+        name = host.strip().lower().rstrip(".")
+
+        def work(tx: Tx) -> bool:
+            return self._may_see(tx, actor, name) and rows.remove(tx, name)
+
+        if not await self._database.write(work):
+            raise NotFoundError(
+                f"there is no certificate for {host}", where="host", mend="see: mailfleet certificate list"
+            )
+
+    # For listeners
+
+    async def version(self) -> tuple[int, int]:
+        """Another one when ``pairs`` has changed."""
+        return await self._database.read(rows.version)
+
+    async def pairs(self) -> dict[str, tuple[str, bytes]]:
+        """What is to be shown: ``{host: (chain, key)}``, PEM; hosts may begin with ``*.``."""
+        kept = await self._database.read(rows.every)
+        return {
+            one.host: (one.chain, self._box.open(one.sealed_key, _label(one.host)))
+            for one in kept
+            if one.chain and one.sealed_key is not None
+        }
+
+    async def answer(self, token: str) -> str | None:
+        """What an authority is told over HTTP (RFC 8555 8.3); None for a question that we did not expect."""
+        found = await self._database.read(lambda tx: rows.by_token(tx, token))
+        return found.answer if found is not None else None
+
+    async def challenge(self, host: str) -> tuple[str, bytes] | None:
+        """The certificate that an authority is shown over TLS (RFC 8737), with its key; None as above."""
+        found = await self._database.read(lambda tx: rows.by_host(tx, host.lower()))
+        return await asyncio.to_thread(challenge_certificate, host, found.answer) if found is not None else None
+
+    # Periodic
+
+    async def run_due(self) -> int:
+        """Make and renew what is due, one after the other; returns how many that were."""
+        if self._issuer is None:
+            return 0
+        now_ms = self._clock.now_ms()
+
+        def find(tx: Tx) -> list[Certificate]:
+            kept = {one.host: one for one in rows.every(tx)}
+            given = [one.host for one in kept.values() if one.issuer == OWN]
+            wanted = [host for host in self._wanted(tx) if not any(rules.covers(one, host) for one in given)]
+            return [kept.get(host) or self._none(host) for host in wanted]
+
+        due = [one for one in await self._database.read(find) if one.next_try_ms <= now_ms]
+        for one in due:
+            await self._make(one)
+        return len(due)
+
+    async def _make(self, old: Certificate) -> None:
+        assert self._issuer is not None
+        host, now_ms = old.host, self._clock.now_ms()
+        sealed = old.sealed_key
+        switches = old.sealed_next is not None and now_ms >= old.next_since_ms + self._next_key_ms
+        if switches:
+            sealed = old.sealed_next
+        if sealed is None:
+            sealed = self._box.seal(await asyncio.to_thread(tls_keys.new_key), _label(host))
+        key = self._box.open(sealed, _label(host))
+        try:
+            chain = await self._issuer.issue(host, key)
+            read = read_chain(chain, key)
+        except BusyError:
+            raise
+        except NotYetError as error:
+            await self._failed(old, str(error), counts=False)
+            return
+        except (IssueError, InputError) as error:
+            log.warning("a certificate cannot be had", host=host, reason=str(error))
+            await self._failed(old, str(error), counts=True)
+            return
+        made = old._replace(
+            issuer=self._issuer.name, chain=chain, sealed_key=sealed,
+            sealed_next=None if switches else old.sealed_next, not_before_ms=read.not_before_ms,
+            not_after_ms=read.not_after_ms, changed_ms=self._clock.now_ms(), failures=0, problem="",
+            next_try_ms=rules.renewal_ms(read.not_before_ms, read.not_after_ms),
+        )  # fmt: skip
+        await self._database.write(lambda tx: self._keep(tx, made, switched=switches))
+        log.info("a certificate was made", host=host, until=rfc3339(read.not_after_ms))
+
+    def _keep(self, tx: Tx, made: Certificate, *, switched: bool) -> None:
+        """What a person did meanwhile stays: a certificate of their own, or a next key."""
+        now = rows.of_host(tx, made.host)
+        if now is not None and now.issuer == OWN:
+            return
+        if now is not None and not switched:
+            made = made._replace(sealed_next=now.sealed_next, next_since_ms=now.next_since_ms)
+            if made.sealed_next is not None:
+                made = made._replace(next_try_ms=made.next_since_ms + self._next_key_ms)
+        rows.put(tx, made)
+
+    async def _failed(self, old: Certificate, why: str, *, counts: bool) -> None:
+        failures = old.failures + 1 if counts else old.failures
+        wait_ms = rules.retry_ms(failures) if counts else rules.FIRST_WAIT_MS
+        later = self._clock.now_ms() + round(wait_ms / self._time_scale)
+
+        def work(tx: Tx) -> None:
+            now = rows.of_host(tx, old.host) or old
+            if now.issuer != OWN:
+                rows.put(tx, now._replace(failures=failures, problem=why, next_try_ms=later))
+
+        await self._database.write(work)
+
+    # Inside
+
+    def _wanted(self, tx: Tx) -> list[str]:
+        """Hosts that are to have one."""
+        if self._issuer is None:
+            return []
+        hosts = [self._hostname, *(host for one in sending.all_domains(tx) for host in hosts_of(one))]
+        return [host for host in dict.fromkeys(hosts) if _HOST.fullmatch(host)]
+
+    def _none(self, host: str) -> Certificate:
+        issuer = self._issuer.name if self._issuer is not None else OWN
+        return Certificate(host, issuer, "", None, None, 0, 0, 0, 0, 0, "", 0)
+
+    def _may_see(self, tx: Tx, actor: Actor, host: str) -> bool:
+        if actor.tenant_id == DEFAULT_TENANT:
+            return True
+        bare = host.removeprefix("*.")
+        return any(bare == one.name or bare.endswith(f".{one.name}") for one in sending.of_tenant(tx, actor.tenant_id))
+
+
+def _label(host: str) -> str:
+    return f"tls:{host}"
+
+
+def _view(one: Certificate, now_ms: int) -> CertificateView:
+    return CertificateView(
+        host=one.host,
+        issuer=one.issuer,
+        state=rules.state(one.not_before_ms, one.not_after_ms, now_ms),
+        not_after=rfc3339(one.not_after_ms) if one.not_after_ms else "",
+        next_try=rfc3339(one.next_try_ms) if one.next_try_ms else "",
+        next_key=one.sealed_next is not None,
+        problem=one.problem,
+    )

@@ -1,0 +1,134 @@
+"""What a person decides about a sending domain: DMARC stage, reports, key rotation, its own MTA-STS policy, its logo."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from mailfleet.base.errors import InputError
+from mailfleet.engine.domain_facts import own_domain
+from mailfleet.engine.domain_views import DomainSettings
+from mailfleet.engine.requests import Actor
+from mailfleet.engine.sites import STS_PREFIX
+from mailfleet.mail.address import Address, domain_to_ascii
+from mailfleet.mail.bimi import checked_logo
+from mailfleet.mail.dmarc import POLICIES
+from mailfleet.mail.mta_sts import MtaStsSyntaxError, StsPolicy, parse_policy
+from mailfleet.store import sending
+from mailfleet.store.database import Database, Tx
+from mailfleet.store.sending import SendingDomain
+
+MODES = ("off", "testing", "enforce")
+
+
+class DomainOptions:
+    """For one process. ``mail_hosts`` looks up the MX records of a domain: names, and why there are none."""
+
+    def __init__(
+        self, database: Database, mail_hosts: Callable[[str], Awaitable[tuple[list[str], str]]], hostname: str
+    ) -> None:
+        self._database, self._mail_hosts, self._hostname = database, mail_hosts, hostname.lower()
+
+    async def get(self, actor: Actor, name: str) -> DomainSettings:
+        """As they are. Raises ``NotFoundError``."""
+        return _view(await self._database.read(lambda tx: own_domain(tx, actor, name)))
+
+    async def set(self, actor: Actor, name: str, wanted: DomainSettings) -> DomainSettings:
+        """Change all of them. Raises ``InputError`` and ``NotFoundError``."""
+        now = await self._database.read(lambda tx: own_domain(tx, actor, name))
+        hosts = await self._policy_hosts(now.name, wanted)
+        public_host = self._public_host(now.name, wanted.public_host)
+        _check(wanted)
+
+        def work(tx: Tx) -> SendingDomain:
+            found = own_domain(tx, actor, name)
+            mode = wanted.mta_sts
+            if mode == "off":
+                mode = "none" if found.mta_sts else ""  # who had one takes it back in the open (RFC 8461 8.3)
+            changed = found._replace(
+                dmarc_policy=wanted.dmarc_policy, dmarc_reports_to=wanted.dmarc_reports_to,
+                rotate_days=wanted.rotate_days, mta_sts=mode, mta_sts_mx=" ".join(hosts),
+                tls_reports_to=wanted.tls_reports_to, public_host=public_host, bimi_evidence=wanted.bimi_evidence,
+                next_check_ms=0,
+            )  # fmt: skip
+            if changed.bimi_logo and not public_host:
+                mend = "take the logo away first: mailfleet domain logo DOMAIN --remove"
+                raise InputError("the logo is shown under this host", where="public_host", mend=mend)
+            sending.update(tx, changed)
+            return changed
+
+        return _view(await self._database.write(work))
+
+    async def set_logo(self, actor: Actor, name: str, data: bytes) -> DomainSettings:
+        """Show another logo; no bytes take it away. Raises ``InputError`` and ``NotFoundError``."""
+        text = checked_logo(data) if data else ""
+
+        def work(tx: Tx) -> SendingDomain:
+            found = own_domain(tx, actor, name)
+            if text and not found.public_host:
+                mend = f"mailfleet domain set {found.name} --public-host assets.{found.name}"
+                raise InputError("there is no host to show it under", where="public_host", mend=mend)
+            digest = hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+            changed = found._replace(bimi_logo=digest, next_check_ms=0)
+            sending.put_logo(tx, found.id, text)
+            sending.update(tx, changed)
+            return changed
+
+        return _view(await self._database.write(work))
+
+    async def _policy_hosts(self, domain: str, wanted: DomainSettings) -> list[str]:
+        if wanted.mta_sts not in MODES:
+            raise InputError(f"{wanted.mta_sts!r} is no mode", where="mta_sts", mend=f"one of {', '.join(MODES)}")
+        if wanted.mta_sts == "off":
+            return wanted.mta_sts_mx
+        hosts = [one.lower().rstrip(".") for one in wanted.mta_sts_mx]
+        if not hosts:
+            hosts, why = await self._mail_hosts(domain)
+            if not hosts:
+                mend = "publish its MX records first, or name its mail hosts"
+                raise InputError(f"no mail host of {domain} is known: {why}", where="mta_sts_mx", mend=mend)
+        try:
+            return list(parse_policy(str(StsPolicy("testing", tuple(hosts), 1))).mx)
+        except MtaStsSyntaxError as error:
+            raise InputError(str(error), where="mta_sts_mx", mend="write mx.example, or *.example") from None
+
+    def _public_host(self, domain: str, host: str) -> str:
+        if not host:
+            return ""
+        name = domain_to_ascii(host.strip().rstrip("."))
+        if not name.endswith(f".{domain}") or name == STS_PREFIX + domain or name == self._hostname:
+            mend = f"name one below it, for example assets.{domain}"
+            raise InputError(f"{host} is no free host of {domain}", where="public_host", mend=mend)
+        return name
+
+
+def _check(wanted: DomainSettings) -> None:
+    if wanted.dmarc_policy not in POLICIES:
+        mend = f"one of {', '.join(POLICIES)}"
+        raise InputError(f"{wanted.dmarc_policy!r} is no policy", where="dmarc_policy", mend=mend)
+    if wanted.dmarc_reports_to:
+        Address.parse(wanted.dmarc_reports_to)
+    if wanted.tls_reports_to and not _is_page(wanted.tls_reports_to):
+        Address.parse(wanted.tls_reports_to)
+    if wanted.bimi_evidence and not _is_page(wanted.bimi_evidence):
+        mend = "give where its PEM file is: https://..."
+        raise InputError("that is no address of a mark certificate", where="bimi_evidence", mend=mend)
+
+
+def _is_page(text: str) -> bool:
+    parts = urlsplit(text)
+    return parts.scheme == "https" and bool(parts.hostname) and not set(text) & set(';, "\\')
+
+
+def _view(domain: SendingDomain) -> DomainSettings:
+    return DomainSettings(
+        dmarc_policy=domain.dmarc_policy,
+        dmarc_reports_to=domain.dmarc_reports_to,
+        rotate_days=domain.rotate_days,
+        mta_sts=domain.mta_sts if domain.mta_sts in MODES else "off",
+        mta_sts_mx=domain.mta_sts_mx.split(),
+        tls_reports_to=domain.tls_reports_to,
+        public_host=domain.public_host,
+        bimi_evidence=domain.bimi_evidence,
+    )

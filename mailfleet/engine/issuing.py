@@ -1,0 +1,180 @@
+"""Who makes certificates: an authority asked by ACME, or our own in a sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import structlog
+from cryptography import x509
+
+from mailfleet.base.clock import Clock
+from mailfleet.base.durable import write_durably
+from mailfleet.base.errors import ConflictError, MailfleetError
+from mailfleet.base.secretbox import SecretBox
+from mailfleet.engine.dns_publish import Diff, DnsPublisher, Zones
+from mailfleet.net.acme_orders import AccountLostError, AcmeError, AcmeOrders, Asked, Authority
+from mailfleet.net.dns_update import Change
+from mailfleet.net.tls_keys import LocalAuthority, new_key, signing_request
+from mailfleet.policy.dns_plan import Wanted
+from mailfleet.store import certificates as rows
+from mailfleet.store import dns as dns_rows
+from mailfleet.store.certificates import Account, Challenge
+from mailfleet.store.database import Database, Tx
+
+log = structlog.get_logger()
+
+SEEN_WITHIN_S = 60.0
+NOBODY = 0  # records of challenges belong to no sending domain
+
+
+class IssueError(MailfleetError):
+    """No certificate now; the message says why, and what to do."""
+
+
+class NotYetError(IssueError):
+    """It makes no sense to ask: the host is not there yet. No failure, and soon looked at again."""
+
+
+class Issuer(Protocol):
+    """``name`` is what certificates are marked with."""
+
+    name: str
+
+    async def issue(self, host: str, key: bytes) -> str:
+        """The chain, PEM, for a host and a key. Raises ``IssueError``."""
+        ...
+
+
+class AcmeIssuer:
+    """One order at a time. ``kind`` is the challenge; ``addresses`` looks a host up."""
+
+    name = "acme"
+
+    def __init__(
+        self,
+        database: Database,
+        box: SecretBox,
+        authority: Authority,
+        kind: str,
+        publisher: DnsPublisher,
+        addresses: Callable[[str], Awaitable[list[str]]],
+        clock: Clock,
+        *,
+        loopback_only: bool,
+    ) -> None:
+        self._database, self._box, self._authority, self._kind = database, box, authority, kind
+        self._publisher, self._addresses, self._clock = publisher, addresses, clock
+        self._loopback_only = loopback_only
+
+    async def issue(self, host: str, key: bytes) -> str:
+        """As the protocol says. An account that the authority has closed is replaced, once."""
+        if self._loopback_only and not _is_loopback(urlsplit(self._authority.directory).hostname or ""):
+            raise IssueError(f"{self._authority.directory} is not on this machine, and all is limited to loopback")
+        if self._kind != "dns-01" and not await self._addresses(host):
+            raise NotYetError(f"{host} has no address in the DNS yet: publish it as planned")
+        csr = await asyncio.to_thread(signing_request, host, key)
+        try:
+            try:
+                return await self._order(host, csr)
+            except AccountLostError as lost:
+                log.warning("an account with a certificate authority is replaced", reason=str(lost))
+                await self._database.write(lambda tx: rows.forget_account(tx, self._authority.directory))
+                return await self._order(host, csr)
+        except (AcmeError, ConflictError) as error:
+            raise IssueError(str(error)) from None
+
+    async def _order(self, host: str, csr: bytes) -> str:
+        orders = await self._account()
+        order, asked = await asyncio.to_thread(orders.begin, csr, self._kind)
+        try:
+            for _, one in asked:
+                await self._put(one)
+            return await asyncio.to_thread(orders.finish, order, asked)
+        finally:
+            await self._database.write(lambda tx: rows.forget_challenges(tx, host))
+            if self._kind == "dns-01":
+                await self._in_dns([])
+
+    async def _account(self) -> AcmeOrders:
+        directory = self._authority.directory
+        label = f"acme:{directory}"
+        kept = await self._database.read(lambda tx: rows.account(tx, directory))
+        if kept is not None:
+            return await asyncio.to_thread(
+                AcmeOrders, self._authority, self._box.open(kept.sealed_key, label), kept.uri
+            )
+        key = await asyncio.to_thread(new_key)
+        orders = await asyncio.to_thread(AcmeOrders, self._authority, key)
+        uri = await asyncio.to_thread(orders.register)
+        made = Account(directory, uri, self._box.seal(key, label), self._clock.now_ms())
+        await self._database.write(lambda tx: rows.put_account(tx, made))
+        return orders
+
+    async def _put(self, asked: Asked) -> None:
+        if self._kind == "dns-01":
+            await self._in_dns([f"_acme-challenge.{asked.host}", asked.answer])
+            return
+        row = Challenge(self._kind, asked.host, asked.token, asked.answer, self._clock.now_ms())
+        await self._database.write(lambda tx: rows.put_challenge(tx, row))
+
+    async def _in_dns(self, wanted: list[str]) -> None:
+        """Put one TXT record ``[name, value]`` there, or none; what an earlier order left goes. Raises ``ConflictError``."""
+
+        def find(tx: Tx) -> tuple[list[dns_rows.OwnRecord], Zones]:
+            return dns_rows.own_records(tx, NOBODY), Zones(dns_rows.targets(tx))
+
+        own, zones = await self._database.read(find)
+        changes = [Change("remove", one.name, one.type, one.value) for one in own]
+        if wanted:
+            changes.append(Change("add", wanted[0], "TXT", wanted[1]))
+        if wanted and zones.of(wanted[0]) is None:
+            raise ConflictError(
+                f"nobody said how the zone of {wanted[0]} is written to", where="dns-01", mend="mailfleet dns add"
+            )
+        await self._publisher.publish(NOBODY, Diff(tuple(changes), ()), zones)
+        if wanted:
+            record = Wanted("acme", wanted[0], "TXT", wanted[1], "a certificate authority looks here", "merge")
+            if await self._publisher.seen([record], SEEN_WITHIN_S):
+                raise ConflictError(f"{wanted[0]} was published and is not seen on every name server", where="dns-01")
+
+
+class LocalIssuer:
+    """From an authority of our own, whose certificate clients may be told to trust: ``folder/authority.crt``."""
+
+    name = "authority"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._authority: LocalAuthority | None = None
+
+    async def issue(self, host: str, key: bytes) -> str:
+        """As the protocol says."""
+        return await asyncio.to_thread(self.issue_now, [x509.DNSName(host)], key)
+
+    def issue_now(self, names: list[x509.GeneralName], key: bytes) -> str:
+        """For several names; blocks."""
+        self._authority = self._authority or self.prepare()
+        return self._authority.issue(names, key, datetime.now(UTC))
+
+    def prepare(self) -> LocalAuthority:
+        """Make the authority where there is none yet; at the start, while one process runs."""
+        certificate, key = self._folder / "authority.crt", self._folder / "authority.key"
+        if not (certificate.exists() and key.exists()):
+            chain, made = LocalAuthority.make(datetime.now(UTC))
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_durably(key, made, 0o600)
+            write_durably(certificate, chain.encode(), 0o644)
+        return LocalAuthority(certificate.read_text(), key.read_bytes())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
