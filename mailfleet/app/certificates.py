@@ -144,14 +144,18 @@ def _issuer(base: Base, nameservers: list[str]) -> Issuer | None:
     authority = Authority(
         acme.directory, acme.contact, acme.agree_to_terms, acme.ca_file, acme.eab_key_id, acme.eab_key
     )
-    resolver = Resolver(nameservers, settings.dns.timeout_s, base.clock)
+
+    async def addresses(host: str) -> list[str]:
+        # A new resolver each time: what was not there a minute ago may have been published since
+        return await Resolver(nameservers, settings.dns.timeout_s, base.clock).addresses(host, ipv6=True)
+
     return AcmeIssuer(
         base.database,
         base.box,
         authority,
         acme.challenge,
         publishing(base, nameservers)[1],
-        partial(resolver.addresses, ipv6=True),
+        addresses,
         base.clock,
         loopback_only=at_home(settings),
     )

@@ -19,6 +19,7 @@ from mailfleet.base.errors import ConflictError, MailfleetError
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine.dns_publish import Diff, DnsPublisher, Zones
 from mailfleet.net.acme_orders import AccountLostError, AcmeError, AcmeOrders, Asked, Authority
+from mailfleet.net.dns_query import DnsTemporary
 from mailfleet.net.dns_update import Change
 from mailfleet.net.tls_keys import LocalAuthority, new_key, signing_request
 from mailfleet.policy.dns_plan import Wanted
@@ -76,8 +77,8 @@ class AcmeIssuer:
         """As the protocol says. An account that the authority has closed is replaced, once."""
         if self._loopback_only and not _is_loopback(urlsplit(self._authority.directory).hostname or ""):
             raise IssueError(f"{self._authority.directory} is not on this machine, and all is limited to loopback")
-        if self._kind != "dns-01" and not await self._addresses(host):
-            raise NotYetError(f"{host} has no address in the DNS yet: publish it as planned")
+        if self._kind != "dns-01":
+            await self._must_have_an_address(host)
         csr = await asyncio.to_thread(signing_request, host, key)
         try:
             try:
@@ -88,6 +89,14 @@ class AcmeIssuer:
                 return await self._order(host, csr)
         except (AcmeError, ConflictError) as error:
             raise IssueError(str(error)) from None
+
+    async def _must_have_an_address(self, host: str) -> None:
+        try:
+            if await self._addresses(host):
+                return
+        except DnsTemporary as temporary:
+            raise NotYetError(str(temporary)) from None
+        raise NotYetError(f"{host} has no address in the DNS yet: publish it as planned")
 
     async def _order(self, host: str, csr: bytes) -> str:
         orders = await self._account()

@@ -15,8 +15,10 @@ import dns.update
 import pytest
 from cryptography import x509
 
+from mailfleet.base.secretbox import SecretBox
+from mailfleet.net.acme_orders import AcmeOrders, Authority
 from tests.behaviours.server import Server, wait_until
-from tests.peers.knot import Knot
+from tests.peers.knot import KEY, Knot
 from tests.peers.pebble import Pebble
 from tests.ports import free_port
 
@@ -166,8 +168,12 @@ def test_it_is_renewed_in_time_and_no_connection_is_dropped(planted: Plant) -> N
     planted.start().wait()
     first = wait_until_shown(planted)
     with planted.connect() as old:
-        assert ask(old, HOST, "/health/live")[0] == 200
-        wait_until(lambda: planted.shown().serial_number != first.serial_number, 60, planted.server.output)
+
+        def renewed() -> bool:
+            assert ask(old, HOST, "/health/live")[0] == 200  # all the while
+            return planted.shown().serial_number != first.serial_number
+
+        wait_until(renewed, 60, planted.server.output)
         assert ask(old, HOST, "/health/live")[0] == 200
         assert peer(old) == first
     second = planted.shown()
