@@ -90,7 +90,7 @@ class Shown:
                     await self._load(certificates)
                     known = version
                 await asyncio.to_thread(self._look_at_files)
-            except MailfleetError as error:
+            except (MailfleetError, OSError) as error:  # no database, no descriptors
                 log.warning("certificates cannot be looked at", reason=str(error))
             await asyncio.sleep(LOOK_S)
 
@@ -100,9 +100,11 @@ class Shown:
             for wrong in names.use(pairs):
                 log.error("a certificate cannot be loaded", host=wrong)
 
-    def _stamps(self) -> list[int]:
+    def _stamps(self) -> list[tuple[int, int, int]]:
+        """Of each file: two writes may fall into one tick of the clock, and a link may lead to another file."""
         try:
-            return [path.stat().st_mtime_ns for path in self._files or ()]
+            found = [path.stat() for path in self._files or ()]
+            return [(one.st_mtime_ns, one.st_size, one.st_ino) for one in found]
         except OSError:
             return []
 

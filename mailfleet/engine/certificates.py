@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 
 import structlog
 
 from mailfleet.base.clock import Clock, rfc3339
-from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError
+from mailfleet.base.errors import BusyError, ConfigError, ConflictError, InputError, NotFoundError
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine.certificate_views import CertificateView
 from mailfleet.engine.issuing import IssueError, Issuer, NotYetError
@@ -16,6 +17,7 @@ from mailfleet.engine.requests import Actor
 from mailfleet.engine.sites import hosts_of
 from mailfleet.net import tls_keys
 from mailfleet.net.tls_keys import challenge_certificate, read_chain
+from mailfleet.net.tls_names import loaded_context
 from mailfleet.policy import certificates as rules
 from mailfleet.store import certificates as rows
 from mailfleet.store import sending
@@ -93,6 +95,11 @@ class Certificates:
         if read.not_after_ms <= now_ms:
             mend = "give its successor"
             raise InputError(f"the certificate ended at {rfc3339(read.not_after_ms)}", where="chain", mend=mend)
+        try:  # whatever else OpenSSL wants
+            await asyncio.to_thread(loaded_context, chain, key.encode())
+        except ssl.SSLError as error:
+            what = f"it cannot be shown over TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+            raise InputError(what, where="chain", mend="have another one made") from None
 
         def work(tx: Tx) -> list[Certificate]:
             made = []
@@ -130,13 +137,15 @@ class Certificates:
         return await self._database.read(rows.version)
 
     async def pairs(self) -> dict[str, tuple[str, bytes]]:
-        """What is to be shown: ``{host: (chain, key)}``, PEM; hosts may begin with ``*.``."""
-        kept = await self._database.read(rows.every)
-        return {
-            one.host: (one.chain, self._box.open(one.sealed_key, _label(one.host)))
-            for one in kept
-            if one.chain and one.sealed_key is not None
-        }
+        """What is to be shown: ``{host: (chain, key)}``, PEM; hosts may begin with ``*.``. What cannot be opened is left out."""
+        found = {}
+        for one in await self._database.read(rows.every):
+            if one.chain and one.sealed_key is not None:
+                try:
+                    found[one.host] = (one.chain, self._box.open(one.sealed_key, _label(one.host)))
+                except ConfigError as error:
+                    log.error("a certificate's key cannot be opened", host=one.host, reason=str(error))
+        return found
 
     async def answer(self, token: str) -> str | None:
         """What an authority is told over HTTP (RFC 8555 8.3); None for a question that we did not expect."""
@@ -235,10 +244,14 @@ class Certificates:
         return Certificate(host, issuer, "", None, None, 0, 0, 0, 0, 0, "", 0)
 
     def _may_see(self, tx: Tx, actor: Actor, host: str) -> bool:
+        """A host belongs to the nearest sending domain above it; this server's, to nobody but the first tenant."""
         if actor.tenant_id == DEFAULT_TENANT:
             return True
+        if rules.covers(host, self._hostname):
+            return False
         bare = host.removeprefix("*.")
-        return any(bare == one.name or bare.endswith(f".{one.name}") for one in sending.of_tenant(tx, actor.tenant_id))
+        above = [one for one in sending.all_domains(tx) if f".{bare}".endswith(f".{one.name}")]
+        return bool(above) and max(above, key=lambda one: len(one.name)).tenant_id == actor.tenant_id
 
 
 def _label(host: str) -> str:

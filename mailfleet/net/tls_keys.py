@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -24,6 +26,18 @@ from mailfleet.net.x509_builder import (
     signed,
 )
 
+MIN_RSA_BITS = 2048  # browsers and OpenSSL take no fewer
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)  # others are loaded, and then no client can use them
+_NAME = re.compile(r"(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_UNREADABLE = (  # all that the library says of bytes that others made
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")  # RFC 8737 6.1
 
 
@@ -49,36 +63,46 @@ def signing_request(host: str, key: bytes) -> bytes:
 
 
 def read_chain(chain: str, key: bytes) -> Read:
-    """The first certificate of a chain, which has to be the key's. Raises ``InputError``."""
+    """The first certificate of a chain, which has to be the key's. Names that no host can have are left out.
+
+    Raises ``InputError``.
+    """
     try:
         first = x509.load_pem_x509_certificates(chain.encode())[0]
-    except ValueError:
+        public = first.public_key()
+    except _UNREADABLE:
         mend = "give the full chain in PEM form, the server's own certificate first"
         raise InputError("there is no certificate in it", where="chain", mend=mend) from None
-    try:
-        private = serialization.load_pem_private_key(key, password=None)
-        if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-            raise ValueError("of another kind")
-    except (ValueError, TypeError):
-        raise InputError(
-            "there is no usable private key in it", where="key", mend="give an RSA or EC key in PEM form, unencrypted"
-        ) from None
-    if private.public_key() != first.public_key():
+    if _private(key).public_key() != public:
         raise InputError("the key is not the certificate's", where="key", mend="give the key that it was made for")
     try:
-        names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
-            x509.DNSName
-        )
-    except x509.ExtensionNotFound:
+        extension = first.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        names = [one.lower() for one in extension.value.get_values_for_type(x509.DNSName)]
+    except _UNREADABLE:
         names = []
-    if not names:
+    hosts = tuple(dict.fromkeys(one for one in names if _NAME.fullmatch(one)))
+    if not hosts:
         mend = "clients look at nothing else (RFC 6125)"
         raise InputError("the certificate names no host (subjectAltName)", where="chain", mend=mend)
     return Read(
-        tuple(one.lower() for one in names),
+        hosts,
         round(first.not_valid_before_utc.timestamp() * 1000),
         round(first.not_valid_after_utc.timestamp() * 1000),
     )
+
+
+def _private(key: bytes) -> PrivateKey:
+    try:
+        private = serialization.load_pem_private_key(key, password=None)
+    except _UNREADABLE:
+        private = None
+    usable = isinstance(private, rsa.RSAPrivateKey) and private.key_size >= MIN_RSA_BITS
+    usable = usable or (isinstance(private, ec.EllipticCurvePrivateKey) and isinstance(private.curve, _CURVES))
+    if not usable:
+        mend = f"give an RSA key of {MIN_RSA_BITS} bits or more, or an EC key (P-256, P-384, P-521): in PEM form, unencrypted"
+        raise InputError("there is no usable private key in it", where="key", mend=mend)
+    assert isinstance(private, PrivateKey)
+    return private
 
 
 def key_digest(key: bytes) -> str:
