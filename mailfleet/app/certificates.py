@@ -76,8 +76,9 @@ class Shown:
         self._files = (Path(submission.tls_cert), Path(submission.tls_key)) if _has_files(settings) else None
         self._stamp = self._stamps()
         make = partial(_fallback, settings, folder, hostname)
-        # Files that a person gave are shown unless a client asks for a host with a certificate of its own
-        default = "" if self._files else hostname.lower()
+        # Files that a person gave are shown unless a client asks for a host with a certificate of its own; so is the
+        # sandbox's first certificate, which alone is good for this machine's other names
+        default = "" if self._files or settings.sandbox.enabled else hostname.lower()
         self.smtp = TlsNames(make(), default)
         self.https = TlsNames(make(), default, ("http/1.1",))
 
