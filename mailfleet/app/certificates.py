@@ -13,6 +13,7 @@ import structlog
 from mailfleet.app.dns import at_home, publishing
 from mailfleet.app.folder import DataFolder
 from mailfleet.base.errors import ConfigError, MailfleetError
+from mailfleet.config.listen import split_host_port
 from mailfleet.config.settings import Settings
 from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.issuing import AcmeIssuer, Issuer, LocalIssuer
