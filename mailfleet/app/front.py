@@ -28,6 +28,7 @@ from mailfleet.listen.http import create_app
 from mailfleet.listen.http_connections import HttpConnections
 from mailfleet.listen.https import HttpsListener
 from mailfleet.listen.submission import SubmissionListener
+from mailfleet.net.tls_names import silence_misspelt_names
 from mailfleet.web import page
 
 log = structlog.get_logger()
@@ -61,6 +62,7 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
     app = create_app(services, settings, telemetry(base, reads, backlog))
     page.install(app, services, base.clock)
     entrances = await _Entrances.bind(settings)
+    silence_misspelt_names()
     shown = Shown(settings, folder, base.hostname)
     door = Door(
         app,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import sys
 from collections.abc import Mapping, Sequence
 
 from mailfleet.policy.certificates import covers
@@ -63,6 +64,17 @@ class TlsNames:
         found = self._of(name.lower().rstrip(".")) if name else None
         connection.context = found or self._default
         return None
+
+
+def silence_misspelt_names() -> None:
+    """Python prints a trace for each client that asks for a name that is not ASCII, and refuses it; from now on it only refuses."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if not (isinstance(unraisable.exc_value, UnicodeDecodeError) and isinstance(unraisable.object, bytes)):
+            before(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def bare_context() -> ssl.SSLContext:

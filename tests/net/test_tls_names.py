@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from mailfleet.net.tls_names import TlsNames, loaded_context
-from tests.net.handshakes import client, names_of, pair, shake, shown
+from mailfleet.net.tls_names import TlsNames, loaded_context, silence_misspelt_names
+from tests.net.handshakes import client, hello, names_of, pair, shake, shown
 
 MAIL, STAR, OTHER = "mail.shop.test", "*.shop.test", "mta-sts.other.test"
 
@@ -140,6 +142,26 @@ def test_a_key_in_memory_leaves_no_descriptor_behind() -> None:
         with pytest.raises(ssl.SSLError):
             loaded_context("", b"")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_name_that_is_not_ascii_is_refused_without_a_word(names: TlsNames, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(str(unraisable.exc_value)))
+
+    def ask() -> None:
+        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        accepting = names.context.wrap_bio(to_server, to_client, server_side=True)
+        to_server.write(hello(MAIL).replace(MAIL.encode(), b"\xff" * len(MAIL)))
+        with pytest.raises(ssl.SSLError):
+            accepting.do_handshake()
+
+    ask()
+    assert len(said) == 1  # else there is no need for it any more
+    silence_misspelt_names()
+    ask()
+    assert len(said) == 1
+    sys.unraisablehook(SimpleNamespace(exc_value=ValueError("another"), object=b""))  # as it is called
+    assert said[1:] == ["another"]
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
