@@ -20,6 +20,7 @@ from mailfleet.store.database import Database, Tx
 from mailfleet.store.sending import SendingDomain
 
 MODES = ("off", "testing", "enforce")
+_NOT_IN_RECORDS = frozenset(';,! "\\')  # these would end a tag or an address of a list (RFC 7489 6.2, RFC 8460 3)
 
 
 class DomainOptions:
@@ -77,6 +78,15 @@ class DomainOptions:
 
         return _view(await self._database.write(work))
 
+    async def logo(self, actor: Actor, name: str) -> str:
+        """The logo as it is shown, SVG; empty for none. Raises ``NotFoundError``."""
+
+        def find(tx: Tx) -> str:
+            found = own_domain(tx, actor, name)
+            return sending.logo(tx, found.id) if found.bimi_logo else ""
+
+        return await self._database.read(find)
+
     async def _policy_hosts(self, domain: str, wanted: DomainSettings) -> list[str]:
         if wanted.mta_sts not in MODES:
             raise InputError(f"{wanted.mta_sts!r} is no mode", where="mta_sts", mend=f"one of {', '.join(MODES)}")
@@ -96,7 +106,10 @@ class DomainOptions:
     def _public_host(self, domain: str, host: str) -> str:
         if not host:
             return ""
-        name = domain_to_ascii(host.strip().rstrip("."))
+        try:
+            name = domain_to_ascii(host.strip().rstrip("."))
+        except InputError as error:
+            raise InputError(error.what, where="public_host", mend=f"name one below {domain}") from None
         if not name.endswith(f".{domain}") or name == STS_PREFIX + domain or name == self._hostname:
             mend = f"name one below it, for example assets.{domain}"
             raise InputError(f"{host} is no free host of {domain}", where="public_host", mend=mend)
@@ -108,17 +121,32 @@ def _check(wanted: DomainSettings) -> None:
         mend = f"one of {', '.join(POLICIES)}"
         raise InputError(f"{wanted.dmarc_policy!r} is no policy", where="dmarc_policy", mend=mend)
     if wanted.dmarc_reports_to:
-        Address.parse(wanted.dmarc_reports_to)
+        _check_address("dmarc_reports_to", wanted.dmarc_reports_to)
     if wanted.tls_reports_to and not _is_page(wanted.tls_reports_to):
-        Address.parse(wanted.tls_reports_to)
+        _check_address("tls_reports_to", wanted.tls_reports_to)
     if wanted.bimi_evidence and not _is_page(wanted.bimi_evidence):
         mend = "give where its PEM file is: https://..."
         raise InputError("that is no address of a mark certificate", where="bimi_evidence", mend=mend)
 
 
+def _check_address(field: str, text: str) -> None:
+    try:
+        Address.parse(text)
+    except InputError as error:
+        raise InputError(error.what, where=field, mend=error.mend) from None
+    if not text.isascii() or set(text) & _NOT_IN_RECORDS:
+        mend = "give a plain one; the domain of an international address begins with xn--"
+        raise InputError("that address cannot stand in a DNS record", where=field, mend=mend)
+
+
 def _is_page(text: str) -> bool:
-    parts = urlsplit(text)
-    return parts.scheme == "https" and bool(parts.hostname) and not set(text) & set(';, "\\')
+    if not (text.isascii() and text.isprintable()) or set(text) & _NOT_IN_RECORDS:
+        return False
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme == "https" and bool(parts.hostname)
 
 
 def _view(domain: SendingDomain) -> DomainSettings:
