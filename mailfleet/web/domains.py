@@ -36,6 +36,10 @@ class SendingDomains:
                 {
                     "view": view,
                     "checks": checks,
+                    "wrong": sorted(
+                        (one for one in checks.checks if one.state in ("failed", "warning")),
+                        key=lambda one: STATES.index(one.state),
+                    ),
                     "counts": [(state, counts[state]) for state in STATES if counts[state]],
                     "signing": await self._services.rotation.keys(session.actor, view.domain),
                 }

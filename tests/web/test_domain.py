@@ -17,6 +17,18 @@ LOGO = (
     '<title>Shop</title><rect width="8" height="8" fill="#{}"/></svg>'
 )
 
+WRONG = [
+    ("DMARC reports to", "nobody", "there is no @ in it"),
+    ("DMARC reports to", "a@m\u00fcnchen.example", "cannot stand in a DNS record"),
+    ("New DKIM key", "5000", "less than or equal to 3650"),
+    ("New DKIM key", "", "valid integer"),
+    ("Its mail hosts", "mx1.shop.example\nnot_a/host", "is no host name"),
+    ("TLS reports to", "https://[", "there is no @ in it"),
+    ("Public host", "assets.other.example", "no free host of shop.example"),
+    ("Public host", "a..b", "misspelt label"),
+    ("Address of the mark certificate", "http://shop.example/mark.pem", "no address of a mark certificate"),
+]
+
 
 async def open_domain(browser: Browser, url: str, token: str = "all", **options: Any) -> Page:
     page = await log_in(browser, url, token, **options)
@@ -54,45 +66,43 @@ async def test_settings_are_changed(browser: Browser, url: str, engine: Any, mem
     )
 
 
-@pytest.mark.parametrize(
-    ("label", "value", "words"),
-    [
-        ("DMARC reports to", "nobody", "there is no @ in it"),
-        ("DMARC reports to", "a@münchen.example", "cannot stand in a DNS record"),
-        ("New DKIM key", "5000", "less than or equal to 3650"),
-        ("New DKIM key", "", "valid integer"),
-        ("Its mail hosts", "mx1.shop.example\nnot_a/host", "is no host name"),
-        ("TLS reports to", "https://[", "there is no @ in it"),
-        ("Public host", "assets.other.example", "no free host of shop.example"),
-        ("Public host", "a..b", "misspelt label"),
-        ("Address of the mark certificate", "http://shop.example/mark.pem", "no address of a mark certificate"),
-    ],
-)
 async def test_what_is_wrong_is_said_beside_its_field_and_nothing_typed_is_lost(
-    browser: Browser, url: str, engine: Any, memory: Any, label: str, value: str, words: str
+    browser: Browser, url: str, engine: Any, memory: Any
 ) -> None:
     await fill(engine, memory)
     page = await open_domain(browser, url)
-    await page.get_by_label("MTA-STS").select_option("enforce")
-    typed = {
-        "New DKIM key": "30",
-        "DMARC reports to": "d@shop.example",
-        "Its mail hosts": "mx.shop.example",
-        label: value,
-    }
-    for one, text in typed.items():
-        await page.get_by_label(one).fill(text)
-    await page.get_by_role("button", name="Save settings").click()
-    field = page.get_by_label(label)
-    await expect(field).to_have_attribute("aria-invalid", "true")
-    await expect(field).to_be_focused()
-    told = (await field.get_attribute("aria-describedby") or "").split()[0]
-    await expect(page.locator(f"#{told}")).to_contain_text(words)
-    await expect(page.locator(".field.invalid")).to_have_count(1)
-    for one, text in typed.items():
-        await expect(page.get_by_label(one)).to_have_value(text)
-    await expect(page.get_by_label("MTA-STS")).to_have_value("enforce")
-    assert (await engine.domain_options.get(engine.actors["all"], "shop.example")).rotate_days == 90
+    for label, value, words in WRONG:
+        await page.goto(f"{url}/domains/shop.example")
+        await page.get_by_label("MTA-STS").select_option("enforce")
+        typed = {
+            "New DKIM key": "30",
+            "DMARC reports to": "d@shop.example",
+            "Its mail hosts": "mx.shop.example",
+            label: value,
+        }
+        for one, text in typed.items():
+            await page.get_by_label(one).fill(text)
+        await page.get_by_role("button", name="Save settings").click()
+        field = page.get_by_label(label)
+        await expect(field).to_have_attribute("aria-invalid", "true")
+        await expect(field).to_be_focused()
+        told = (await field.get_attribute("aria-describedby") or "").split()[0]
+        await expect(page.locator(f"#{told}")).to_contain_text(words)
+        await expect(page.locator(".field.invalid")).to_have_count(1)
+        for one, text in typed.items():
+            await expect(page.get_by_label(one)).to_have_value(text)
+        await expect(page.get_by_label("MTA-STS")).to_have_value("enforce")
+        assert (await engine.domain_options.get(engine.actors["all"], "shop.example")).rotate_days == 90
+
+
+async def test_records_are_shown_when_name_servers_are_slow(
+    browser: Browser, url: str, engine: Any, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailfleet.web.domain.PLAN_WITHIN_S", 0)
+    await fill(engine, memory)
+    page = await open_domain(browser, url)
+    await expect(page.get_by_text("Its name servers did not answer in time")).to_be_visible()
+    await expect(page.locator("#records")).to_contain_text("mf1._domainkey.shop.example")
 
 
 async def test_a_logo_is_shown_exchanged_and_removed(browser: Browser, url: str, engine: Any, memory: Any) -> None:
