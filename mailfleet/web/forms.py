@@ -29,8 +29,8 @@ class Form(dict[str, str]):
         self.files = files
 
     def text_of(self, field: str) -> str:
-        """What was typed, or else what is in the file of ``<field>_file``; lines end as they do here, not as forms send them."""
-        text = self.get(field, "").strip() or self.files.get(f"{field}_file", b"").decode("utf-8", "replace").strip()
+        """What is in the file of ``<field>_file``, or else what was typed; lines end as they do here, not as forms send them."""
+        text = self.files.get(f"{field}_file", b"").decode("utf-8", "replace").strip() or self.get(field, "").strip()
         return text.replace("\r\n", "\n")
 
 

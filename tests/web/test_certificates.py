@@ -121,6 +121,15 @@ async def test_what_is_wrong_with_an_import_is_said_beside_its_field(
         assert (await page.get_by_label("Certificate chain").input_value()).strip() == given[0].strip()
         assert await page.get_by_label("Private key").input_value() == (given[1] if script else "")  # never sent back
     assert await engine.certificates.pairs() == {}
+    chain, key = made(HOST)
+    for field, text in (("chain", chain), ("key", key)):  # a file is taken in place of what stands there still
+        chosen: Any = {"name": "x.pem", "mimeType": "text/plain", "buffer": text.encode()}
+        await page.locator(f"#{field}_file").set_input_files(chosen)
+        if script:
+            await expect(page.locator(f"#{field}")).to_have_value("")
+    await page.get_by_role("button", name="Import").click()
+    await expect(page.locator(".note")).to_contain_text("shows it until")
+    assert (await engine.certificates.pairs())[HOST][0] == chain.strip()
 
 
 async def test_nothing_is_there_and_a_reader_changes_nothing(browser: Browser, url: str, engine: Any) -> None:

@@ -42,6 +42,19 @@ document.addEventListener("change", (event) => {
   }
 });
 
+// Of a text and a file that say the same, the one that was given last is meant.
+document.addEventListener("input", (event) => {
+  const text = event.target.dataset.instead;
+  if (text) {
+    document.getElementById(text).value = "";
+  } else {
+    const file = document.querySelector(`[data-instead="${event.target.id}"]`);
+    if (file) {
+      file.value = "";
+    }
+  }
+});
+
 // A secret is not sent back, so a form with one is not replaced by the answer: only its words are.
 async function send(form) {
   const answer = await fetch(form.action, { method: "POST", body: new FormData(form), redirect: "manual" });
