@@ -13,6 +13,7 @@ from mailfleet.cli import (
     campaign,
     certificates,
     db,
+    dns,
     domains,
     explain,
     find,
@@ -93,7 +94,7 @@ app.command("queue")(find.queue)
 app.command("events")(find.events)
 app.add_typer(domains.domain_app)
 app.add_typer(certificates.certificate_app)
-app.add_typer(domains.dns_app)
+app.add_typer(dns.dns_app)
 app.add_typer(manage.credential_app)
 app.add_typer(manage.token_app)
 app.add_typer(manage.suppression_app)
