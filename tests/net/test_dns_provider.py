@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,9 @@ def powerdns(server: PowerDns) -> Iterator[PowerDns]:
     server.add_zone("shop.test", ZONE)
     yield server
     server.remove_zone("shop.test")
+
+
+Between = Callable[..., str]
 
 
 def zone_at(
@@ -116,19 +120,27 @@ async def test_a_cname_stands_alone(powerdns: PowerDns, tmp_path: Path, kind: st
         await zone_at(powerdns, tmp_path).apply([Change("add", "mta-sts.shop.test", "CNAME", "mta.shop.test.")], 60)
 
 
-@pytest.fixture
-def between(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], str]:
-    """Makes a provider of PowerDNS that does something before its second look at the zone, once; its name."""
+def nothing() -> None:
+    """What happens in between otherwise."""
 
-    def make(act: Callable[[], None]) -> str:
+
+@pytest.fixture
+def between(monkeypatch: pytest.MonkeyPatch) -> Between:
+    """Makes a provider of PowerDNS before whose second look at the zone something happens, or before its change; its name."""
+
+    def make(look: Callable[[], None] = nothing, change: Callable[[], None] = nothing) -> str:
         from octodns_powerdns import PowerDnsProvider
 
-        looks = iter([lambda: None, act])
+        looks = iter([nothing, look])
 
         class Meanwhile(PowerDnsProvider):  # type: ignore[misc]  # octoDNS has no types
             def populate(self, *args: Any, **named: Any) -> Any:
-                next(looks, lambda: None)()
+                next(looks, nothing)()
                 return super().populate(*args, **named)
+
+            def _apply(self, plan: Any) -> None:
+                change()
+                super()._apply(plan)
 
         module = ModuleType("octodns_meanwhile")
         module.__dict__["Meanwhile"] = Meanwhile
@@ -136,9 +148,6 @@ def between(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], s
         return "octodns_meanwhile.Meanwhile"
 
     return make
-
-
-Between = Callable[[Callable[[], None]], str]
 
 
 async def test_what_others_write_elsewhere_meanwhile_stays(
@@ -170,6 +179,29 @@ async def test_a_server_that_hangs_is_given_up_and_does_nothing_afterwards(power
     # The lock is held by the thread that was given up, until it has seen that it was.
     await zone_at(powerdns, tmp_path).apply([Change("add", "x.shop.test", "TXT", "x")], 60)
     assert [line for line in powerdns.everything("shop.test") if line not in before] == ['x.shop.test. 60 TXT "x"']
+
+
+async def test_a_server_that_hangs_while_it_changes_leaves_it_open(
+    powerdns: PowerDns, tmp_path: Path, between: Between
+) -> None:
+    provider = between(change=powerdns.freeze)
+    try:
+        with pytest.raises(
+            DnsUpdateError, match="whether the zone was changed is not known, publishing again finds out"
+        ):
+            await zone_at(powerdns, tmp_path, provider=provider, timeout_s=5, timeout=60).apply(SWAP, 60, [SEEN])
+    finally:
+        powerdns.thaw()
+    await zone_at(powerdns, tmp_path).apply(SWAP, 60)
+    assert answer(powerdns, "shop.test", "TXT") == {f'"{NEW_SPF}"', FOREIGN}
+
+
+async def test_many_at_once_take_turns(powerdns: PowerDns, tmp_path: Path) -> None:
+    values = [f"v=test; number={number}" for number in range(5)]
+    await asyncio.gather(
+        *(zone_at(powerdns, tmp_path).apply([Change("add", "shop.test", "TXT", value)], 60) for value in values)
+    )
+    assert answer(powerdns, "shop.test", "TXT") == {f'"{SPF}"', FOREIGN, *(f'"{value}"' for value in values)}
 
 
 async def test_nobody_is_there(powerdns: PowerDns, tmp_path: Path) -> None:
