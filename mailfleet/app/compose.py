@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mailfleet.app import metering
 from mailfleet.app.certificates import certificates_of
-from mailfleet.app.dns import domains_of, options_of
+from mailfleet.app.dns import domains_of, options_of, zones_of
 from mailfleet.app.egress import way_of
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.limits import limits_of
@@ -188,6 +188,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         manage=manage,
         domains=domains,
         domain_options=options_of(base, nameservers_of(base.settings)),
+        dns_zones=zones_of(base),
         rotation=rotation,
         fleet=fleet,
         relays=_relays(base),

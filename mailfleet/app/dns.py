@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,19 +12,23 @@ from mailfleet.base.errors import ConfigError, InputError
 from mailfleet.config.listen import split_host_port
 from mailfleet.config.settings import Settings
 from mailfleet.engine.dns_publish import DnsPublisher
+from mailfleet.engine.dns_zones import DnsZones, zone_label
 from mailfleet.engine.domain_checks import DomainChecker
 from mailfleet.engine.domain_options import DomainOptions
-from mailfleet.engine.domains import Domains, zone_label
+from mailfleet.engine.domains import Domains
 from mailfleet.engine.rotation import Rotation
 from mailfleet.net.authoritative import Authoritative
+from mailfleet.net.dns_provider import ProviderZone
 from mailfleet.net.dns_query import DnsQuerier
-from mailfleet.net.dns_update import DynamicUpdate
+from mailfleet.net.dns_update import DynamicUpdate, ZoneWriter
 from mailfleet.net.resolver import Resolver
 from mailfleet.net.secure_dns import SecureDns
 from mailfleet.store.dns import Target
 
 if TYPE_CHECKING:
     from mailfleet.app.compose import Base
+
+PROVIDER_TIMEOUT_S = 45.0  # for all questions that a provider has to ask over one change
 
 
 def at_home(settings: Settings) -> bool:
@@ -40,8 +45,7 @@ def publishing(base: Base, nameservers: list[str]) -> tuple[Authoritative, DnsPu
         port=settings.sandbox.dns_port if settings.sandbox.enabled else settings.dns.authoritative_port,
         loopback_only=at_home(settings),
     )
-    update_of = partial(_update, base)
-    publisher = DnsPublisher(base.database, authoritative, update_of, base.clock, ttl_s=settings.dns.ttl_s)
+    publisher = DnsPublisher(base.database, authoritative, partial(_writer, base), base.clock, ttl_s=settings.dns.ttl_s)
     return authoritative, publisher
 
 
@@ -52,10 +56,8 @@ def domains_of(base: Base, nameservers: list[str]) -> tuple[Domains, Rotation]:
     resolver = Resolver(nameservers, settings.dns.timeout_s, base.clock)
     domains = Domains(
         base.database,
-        base.box,
         DomainChecker(authoritative, secure_dns(base), fetcher_of(base, resolver), private=at_home(settings)),
         publisher,
-        partial(_update, base),
         hostname=base.hostname,
         authority=settings.acme.caa_name,
         ttl_s=settings.dns.ttl_s,
@@ -102,8 +104,23 @@ def secure_dns(base: Base) -> SecureDns | None:
     return SecureDns(where, settings.dns.timeout_s, base.clock, loopback_only=settings.delivery.loopback_only)
 
 
-def _update(base: Base, target: Target) -> DynamicUpdate:
+def zones_of(base: Base) -> DnsZones:
+    """Where may be written."""
+    return DnsZones(base.database, base.box, partial(_writer, base), base.clock, base.ids)
+
+
+def _writer(base: Base, target: Target) -> ZoneWriter:
     secret = b"" if target.sealed_secret is None else base.box.open(target.sealed_secret, zone_label(target.zone))
+    if target.kind == "octodns":
+        return ProviderZone(
+            target.zone,
+            target.provider,
+            json.loads(target.settings),
+            json.loads(secret or b"{}"),
+            lock=base.folder.run / f"dns-{target.zone}.lock",
+            timeout_s=PROVIDER_TIMEOUT_S,
+            loopback_only=at_home(base.settings),
+        )
     return DynamicUpdate(
         target.zone,
         server_of(target.server),

@@ -13,8 +13,8 @@ from mailfleet.cli import (
     campaign,
     certificates,
     db,
+    dns,
     domain_settings,
-    domains,
     explain,
     find,
     fleet,
@@ -94,7 +94,7 @@ app.command("queue")(find.queue)
 app.command("events")(find.events)
 app.add_typer(domain_settings.domain_app)
 app.add_typer(certificates.certificate_app)
-app.add_typer(domains.dns_app)
+app.add_typer(dns.dns_app)
 app.add_typer(manage.credential_app)
 app.add_typer(manage.token_app)
 app.add_typer(manage.suppression_app)

@@ -15,7 +15,7 @@ from mailfleet.engine.domain_checks import heard
 from mailfleet.mail.dmarc import is_dmarc
 from mailfleet.mail.spf_record import is_spf
 from mailfleet.net.authoritative import Asked, Authoritative
-from mailfleet.net.dns_update import Change, DnsUpdateError, DynamicUpdate, Guard
+from mailfleet.net.dns_update import Change, DnsUpdateError, Guard, ZoneWriter
 from mailfleet.policy import dns_checks
 from mailfleet.policy.dns_plan import Wanted
 from mailfleet.store import dns as dns_rows
@@ -56,18 +56,18 @@ class Zones(NamedTuple):
 
 
 class DnsPublisher:
-    """For one process. ``update_of`` makes what writes to a target; ``ttl_s`` of what it publishes."""
+    """For one process. ``writer_of`` makes what writes to a target; ``ttl_s`` of what it publishes."""
 
     def __init__(
         self,
         database: Database,
         authoritative: Authoritative,
-        update_of: Callable[[Target], DynamicUpdate],
+        writer_of: Callable[[Target], ZoneWriter],
         clock: Clock,
         *,
         ttl_s: int,
     ) -> None:
-        self._database, self._dns, self._update_of = database, authoritative, update_of
+        self._database, self._dns, self._writer_of = database, authoritative, writer_of
         self._clock, self._ttl_s = clock, ttl_s
 
     async def diff(self, wanted: Sequence[Wanted], own: Sequence[OwnRecord], *, adopt: bool) -> Diff:
@@ -115,7 +115,7 @@ class DnsPublisher:
             try:
                 names = {one.name for one in some}
                 guards = [one for one in diff.guards if one.name in names]
-                await self._update_of(targets[zone]).apply(some, self._ttl_s, guards)
+                await self._writer_of(targets[zone]).apply(some, self._ttl_s, guards)
             except DnsUpdateError as error:
                 mend = (
                     f"mend it there or in mailfleet dns, and publish again: what was done in other zones stays ({zone})"

@@ -148,3 +148,5 @@ class ZoneView(_View):
     server: str
     key_name: str
     algorithm: str
+    provider: str
+    settings: dict[str, str | int | float | bool]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 import orjson
 import structlog
 
 from mailfleet.base.clock import Clock, rfc3339
-from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError
+from mailfleet.base.errors import BusyError
 from mailfleet.base.ids import IdGenerator
-from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine.dns_publish import Diff, DnsPublisher, Zones
 from mailfleet.engine.domain_checks import DomainChecker
 from mailfleet.engine.domain_facts import facts, own_domain, sources
@@ -24,11 +22,10 @@ from mailfleet.engine.domain_views import (
     PlannedRecord,
     PlanView,
     PublishView,
-    ZoneView,
 )
 from mailfleet.engine.requests import Actor
 from mailfleet.mail.address import domain_to_ascii
-from mailfleet.net.dns_update import ALGORITHMS, Change, DynamicUpdate
+from mailfleet.net.dns_update import Change
 from mailfleet.policy import dns_checks
 from mailfleet.policy.dns_checks import Kept
 from mailfleet.policy.dns_plan import Facts, Wanted, never_sends, plan, rdata_text, zone_text
@@ -36,7 +33,7 @@ from mailfleet.policy.lifecycle import EventKind
 from mailfleet.store import dns as dns_rows
 from mailfleet.store import sending
 from mailfleet.store.database import Database, Tx
-from mailfleet.store.dns import OwnRecord, Past, Target
+from mailfleet.store.dns import OwnRecord, Past
 from mailfleet.store.egress import Egress
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.sending import SendingDomain
@@ -46,20 +43,17 @@ log = structlog.get_logger()
 SEEN_WITHIN_S = 20.0
 CHECK_EVERY_MS = 6 * 3_600_000
 HURRY_MS = 15 * 60_000  # while something is not right
-_ZONE = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _WORST = ("ok", "warning", "unknown", "failed")
 
 
 class Domains:
-    """For one process. ``update_of`` makes what writes to a zone."""
+    """For one process."""
 
     def __init__(
         self,
         database: Database,
-        box: SecretBox,
         checker: DomainChecker,
         publisher: DnsPublisher,
-        update_of: Callable[[Target], DynamicUpdate],
         *,
         hostname: str,
         ttl_s: int,
@@ -68,8 +62,8 @@ class Domains:
         time_scale: float,
         authority: str = "",
     ) -> None:
-        self._database, self._box, self._checker, self._publisher = database, box, checker, publisher
-        self._update_of, self._hostname, self._ttl_s, self._authority = update_of, hostname, ttl_s, authority
+        self._database, self._checker, self._publisher = database, checker, publisher
+        self._hostname, self._ttl_s, self._authority = hostname, ttl_s, authority
         self._clock, self._ids, self._time_scale = clock, ids, time_scale
 
     # Plan
@@ -220,44 +214,6 @@ class Domains:
         by_hand = await self._publisher.publish(domain.id, diff, zones)
         return _publish_view(domain.name, diff, by_hand, [], applied=True)
 
-    # Zones
-
-    async def add_zone(
-        self, actor: Actor, zone: str, *, server: str, key_name: str, secret: str, algorithm: str
-    ) -> ZoneView:
-        """How a zone is written to: by dynamic update. Raises ``InputError`` and ``ConflictError``."""
-        name = domain_to_ascii(zone.strip().rstrip("."))
-        if not _ZONE.fullmatch(name):
-            raise InputError(f"{zone!r} is no zone", where="zone", mend="give a domain name")
-        if algorithm not in ALGORITHMS:
-            raise InputError(f"{algorithm!r} is not known", where="algorithm", mend=f"one of {', '.join(ALGORITHMS)}")
-        sealed = self._box.seal(secret.encode(), zone_label(name)) if secret else None
-        target = Target(
-            self._ids.next(),
-            actor.tenant_id,
-            name,
-            "rfc2136",
-            server,
-            key_name,
-            algorithm,
-            sealed,
-            self._clock.now_ms(),
-        )
-        self._update_of(target)  # says what is wrong with it
-        if not await self._database.write(lambda tx: dns_rows.add_target(tx, target)):
-            raise ConflictError(f"{name} is there already", where="zone", mend=f"mailfleet dns remove {name}")
-        return _zone_view(target)
-
-    async def zones(self, actor: Actor) -> list[ZoneView]:
-        """All of them, without secrets."""
-        return [_zone_view(one) for one in await self._database.read(dns_rows.targets)]
-
-    async def remove_zone(self, actor: Actor, zone: str) -> None:
-        """Write there no more. Raises ``NotFoundError``."""
-        name = domain_to_ascii(zone.strip().rstrip("."))
-        if not await self._database.write(lambda tx: dns_rows.remove_target(tx, name)):
-            raise NotFoundError(f"there is no zone {zone!r}", where="zone", mend="see: mailfleet dns list")
-
     # Inside
 
     async def _own(self, domain: SendingDomain) -> tuple[list[OwnRecord], Zones]:
@@ -290,11 +246,6 @@ class Domains:
 
 def _values(own: Sequence[OwnRecord]) -> set[str]:
     return {one.value for one in own}
-
-
-def zone_label(zone: str) -> str:
-    """What the secret of a zone is sealed under."""
-    return f"dns:{zone}"
 
 
 def _checks_view(domain: str, kept: dict[str, Kept]) -> ChecksView:
@@ -339,9 +290,3 @@ def _publish_view(
 
 def _change_view(one: Change) -> ChangeView:
     return ChangeView(action=one.action, name=one.name, type=one.type, value=one.value)
-
-
-def _zone_view(target: Target) -> ZoneView:
-    return ZoneView(
-        zone=target.zone, kind=target.kind, server=target.server, key_name=target.key_name, algorithm=target.algorithm
-    )

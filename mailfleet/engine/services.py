@@ -14,6 +14,7 @@ from typing import Protocol
 from mailfleet.base.errors import Problem
 from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.certificates import Certificates
+from mailfleet.engine.dns_zones import DnsZones
 from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.explain_limits import LimitsExplainer
@@ -222,6 +223,7 @@ class Services:
     manage: ManageService
     domains: Domains
     domain_options: DomainOptions
+    dns_zones: DnsZones
     rotation: Rotation
     fleet: Fleet
     relays: RelayChecker

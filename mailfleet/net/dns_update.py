@@ -1,10 +1,10 @@
-"""Writing to a zone: dynamic update (RFC 2136) signed with TSIG (RFC 8945). All changes of a call, or none."""
+"""Writing to a zone: what every way to do it promises, and dynamic update (RFC 2136) signed with TSIG (RFC 8945)."""
 
 from __future__ import annotations
 
 import binascii
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import dns.asyncquery
 import dns.exception
@@ -51,6 +51,18 @@ class Guard(NamedTuple):
     rdatas: tuple[str, ...]
 
 
+class ZoneWriter(Protocol):
+    """A way to write to one zone."""
+
+    async def prove(self) -> None:
+        """What can be found out without writing. Raises ``InputError`` and ``DnsUpdateError``."""
+        ...
+
+    async def apply(self, changes: Iterable[Change], ttl_s: int, guards: Sequence[Guard] = ()) -> None:
+        """Make the changes if every guard holds. Raises ``DnsUpdateError``."""
+        ...
+
+
 _SAYS = {
     dns.rcode.REFUSED: "the server refuses: let this key update the zone there",
     dns.rcode.NOTAUTH: "the server does not know the key, or does not serve the zone",
@@ -85,6 +97,9 @@ class DynamicUpdate:
                 raise InputError(
                     "the secret is not base64", where="secret", mend="give it as the key file of the server has it"
                 ) from None
+
+    async def prove(self) -> None:
+        """Nothing: a key that may update a zone need not be one that may read it."""
 
     async def apply(self, changes: Iterable[Change], ttl_s: int, guards: Sequence[Guard] = ()) -> None:
         """All of them in one transaction of the server. Raises ``DnsUpdateError``.

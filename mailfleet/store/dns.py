@@ -19,8 +19,10 @@ class Target(NamedTuple):
     server: str
     key_name: str
     algorithm: str
-    sealed_secret: bytes | None
+    sealed_secret: bytes | None  # of a provider: a JSON object of secrets by name
     created_ms: int
+    provider: str = ""  # package.Class of octoDNS
+    settings: str = ""  # of the provider, a JSON object
 
 
 class OwnRecord(NamedTuple):

@@ -12,12 +12,14 @@ dns_target = Table(  # a zone that may be written to
     id_column(),
     int_column("tenant_id", 0),  # 0: for every tenant
     text_column("zone"),
-    text_column("kind"),  # rfc2136
+    text_column("kind"),  # rfc2136 | octodns
     text_column("server"),  # address or address:port
     text_column("key_name", ""),  # of TSIG
     text_column("algorithm", ""),
     Column("sealed_secret", LargeBinary),
     int_column("created_ms"),
+    text_column("provider", ""),  # package.Class of octoDNS
+    text_column("settings", ""),  # of the provider, a JSON object
     UniqueConstraint("zone"),
 )
 

@@ -23,6 +23,7 @@ from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.connect import Connector, Way
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.dns_publish import DnsPublisher
+from mailfleet.engine.dns_zones import DnsZones
 from mailfleet.engine.domain_checks import DomainChecker
 from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domains import Domains
@@ -217,9 +218,11 @@ class MemoryEngine:
         )
         checker = DomainChecker(authoritative, None, fetcher, private=True)
         self.domains = Domains(
-            self.database, box, checker, publisher, update_of,
+            self.database, checker, publisher,
             hostname="mail.us.test", ttl_s=60, clock=clock, ids=ids, time_scale=1,
         )  # fmt: skip
+
+        self.dns_zones = DnsZones(self.database, box, update_of, clock, ids)
 
         async def mail_hosts(domain: str) -> tuple[list[str], str]:
             return [], "nobody is asked"
@@ -246,6 +249,7 @@ class MemoryEngine:
             manage=manage,
             domains=self.domains,
             domain_options=self.domain_options,
+            dns_zones=self.dns_zones,
             certificates=self.certificates,
             rotation=self.rotation,
             fleet=self.fleet,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mailfleet.engine.domain_views import (
     ChecksView,
@@ -48,13 +48,37 @@ class LogoBody(_Body):
 
 
 class ZoneBody(_Body):
-    """A zone that may be written to by dynamic update (RFC 2136)."""
+    """A zone that may be written to: by dynamic update (``server`` and what follows), or through a ``provider`` of octoDNS."""
 
     zone: Line = Field(examples=["shop.example"])
-    server: Line = Field(description="Address, or address:port, of its primary name server.", examples=["192.0.2.53"])
+    server: Line = Field(
+        "", description="Address, or address:port, of its primary name server.", examples=["192.0.2.53"]
+    )
     key_name: Line = Field("", description="Of the TSIG key; empty signs nothing.")
     secret: Line = Field("", description="Base64. Kept encrypted, never shown.")
     algorithm: Line = "hmac-sha256"
+    provider: Line = Field(
+        "",
+        description="Package and class of a provider of octoDNS that is installed beside Mailfleet.",
+        examples=["octodns_cloudflare.CloudflareProvider"],
+    )
+    settings: dict[Line, Line | int | float | bool] = Field(
+        {}, max_length=50, description="What the provider is made with. Shown; no secrets."
+    )
+    secrets: dict[Line, Annotated[str, Field(max_length=20_000)]] = Field(
+        {}, max_length=50, description="Further settings of the provider. Kept encrypted, never shown."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.server) == bool(self.provider):
+            raise ValueError("give either server or provider")
+        dynamic = self.model_fields_set & {"key_name", "secret", "algorithm"}
+        if self.provider and dynamic:
+            raise ValueError(f"{min(dynamic)} is of dynamic update: give it with server")
+        if self.server and (self.settings or self.secrets):
+            raise ValueError("settings and secrets are of a provider")
+        return self
 
 
 class History(BaseModel):
@@ -152,13 +176,17 @@ async def rotate(domain: str, body: RotateBody, actor: Manager, engine: Engine) 
 @router.get("/dns-zones", tags=[TAG], summary="List zones that may be written to")
 async def zones(actor: Manager, engine: Engine) -> ZoneList:
     """Without secrets."""
-    return ZoneList(items=await engine.domains.zones(actor))
+    return ZoneList(items=await engine.dns_zones.all())
 
 
 @router.post("/dns-zones", tags=[TAG], status_code=201, summary="Add a zone that may be written to")
 async def add_zone(body: ZoneBody, actor: Manager, engine: Engine) -> ZoneView:
-    """By dynamic update; nothing is written yet."""
-    return await engine.domains.add_zone(
+    """Nothing is written yet. A provider must be able to read the zone now."""
+    if body.provider:
+        return await engine.dns_zones.add_provider(
+            actor, body.zone, provider=body.provider, settings=body.settings, secrets=body.secrets
+        )
+    return await engine.dns_zones.add_dynamic(
         actor, body.zone, server=body.server, key_name=body.key_name, secret=body.secret, algorithm=body.algorithm
     )
 
@@ -166,4 +194,4 @@ async def add_zone(body: ZoneBody, actor: Manager, engine: Engine) -> ZoneView:
 @router.delete("/dns-zones/{zone}", tags=[TAG], status_code=204, summary="Remove a zone")
 async def remove_zone(zone: str, actor: Manager, engine: Engine) -> None:
     """Nothing is written there any more; what is there stays."""
-    await engine.domains.remove_zone(actor, zone)
+    await engine.dns_zones.remove(zone)
