@@ -24,8 +24,10 @@ from mailfleet.cli import (
     reputation,
     sandbox,
     send,
+    server,
     settings,
     steer,
+    zones,
 )
 from mailfleet.cli.frame import EPILOG, Group
 
@@ -93,7 +95,8 @@ app.command("queue")(find.queue)
 app.command("events")(find.events)
 app.add_typer(domains.domain_app)
 app.add_typer(certificates.certificate_app)
-app.add_typer(domains.dns_app)
+app.add_typer(server.server_app)
+app.add_typer(zones.dns_app)
 app.add_typer(manage.credential_app)
 app.add_typer(manage.token_app)
 app.add_typer(manage.suppression_app)

@@ -18,6 +18,7 @@ from mailfleet.engine.domains import Domains
 from mailfleet.engine.recover import recover_lease, slot_lock
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.rotation import Rotation
+from mailfleet.engine.server_dns import ServerDns
 from mailfleet.policy.brakes import loosen
 from mailfleet.policy.warmup import Plan
 from mailfleet.store import access, allowances, brakes, campaigns, clock_steps, events, queue
@@ -43,7 +44,7 @@ class Maintainer:
         reputation: Reputation | None = None,
         blocklists: Blocklists | None = None,
         plans: Mapping[str, Plan] | None = None,
-        dns: tuple[Domains, Rotation] | None = None,
+        dns: tuple[Domains, Rotation, ServerDns] | None = None,
         certificates: Certificates | None = None,
     ) -> None:
         self._database, self._run_folder, self._clock = database, run_folder, clock
@@ -122,8 +123,9 @@ class Maintainer:
             before.result()
 
     @staticmethod
-    async def _dns_work(domains: Domains, rotation: Rotation) -> None:
+    async def _dns_work(domains: Domains, rotation: Rotation, server: ServerDns) -> None:
         await rotation.run()
+        await server.run()
         await domains.run_due()
 
     async def look_at_reputation(self) -> None:

@@ -23,6 +23,7 @@ from mailfleet.engine.relay_check import RelayChecker
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.rotation import Rotation
+from mailfleet.engine.server_dns import ServerDns
 from mailfleet.engine.steer import Steering
 from mailfleet.engine.views import (
     CampaignAccepted,
@@ -231,3 +232,4 @@ class Services:
     reputation: Reputation
     blocklists: Blocklists
     certificates: Certificates
+    server_dns: ServerDns
