@@ -128,9 +128,7 @@ async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
     look = compose.reputation(base) if base.settings.reputation.brakes else None
     nameservers = compose.nameservers_of(base.settings)
     certificates = certificates_of(base, nameservers)
-    dns = None
-    if not base.settings.sandbox.enabled:
-        dns = *domains_of(base, nameservers), server_dns_of(base, nameservers, certificates)
+    live = not base.settings.sandbox.enabled
     maintainer = Maintainer(
         base.database,
         base.folder.run,
@@ -139,7 +137,8 @@ async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
         reputation=look,
         blocklists=compose.blocklists(base),
         plans=load_plans(),
-        dns=dns,
+        dns=domains_of(base, nameservers) if live else None,
+        server_dns=server_dns_of(base, nameservers, certificates) if live else None,
         certificates=certificates,
     )
     await maintainer.run(stop)

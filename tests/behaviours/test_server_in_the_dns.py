@@ -251,7 +251,7 @@ def unsigned(tmp_path: Path) -> Iterator[tuple[Server, Knot]]:
     own = trustme.CA().issue_cert(HOST)
     own.cert_chain_pems[0].write_to_path(tmp_path / "own.pem")
     own.private_key_pem.write_to_path(tmp_path / "own.key")
-    settings = {
+    settings: dict[str, dict[str, Any]] = {
         "server": {"hostname": HOST},
         "submission": {"tls_cert": str(tmp_path / "own.pem"), "tls_key": str(tmp_path / "own.key")},
         "dns": {
