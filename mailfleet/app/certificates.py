@@ -13,6 +13,7 @@ import structlog
 from mailfleet.app.dns import at_home, named_keys, next_key_ms, publishing
 from mailfleet.app.folder import DataFolder
 from mailfleet.base.errors import ConfigError, MailfleetError
+from mailfleet.config.listen import split_host_port
 from mailfleet.config.settings import Settings
 from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.issuing import AcmeIssuer, Issuer, LocalIssuer
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LOOK_S = 1.0
+OPEN_TRIES = 20
 
 
 def certificates_of(base: Base, nameservers: list[str]) -> Certificates:
@@ -77,8 +79,9 @@ class Shown:
         self._files = (Path(submission.tls_cert), Path(submission.tls_key)) if _has_files(settings) else None
         self._stamp = self._stamps()
         make = partial(_fallback, settings, folder, hostname)
-        # Files that a person gave are shown unless a client asks for a host with a certificate of its own
-        default = "" if self._files else hostname.lower()
+        # Files that a person gave are shown unless a client asks for a host with a certificate of its own; so is the
+        # sandbox's first certificate, which alone is good for this machine's other names
+        default = "" if self._files or settings.sandbox.enabled else hostname.lower()
         self.smtp = TlsNames(make(), default)
         self.https = TlsNames(make(), default, ("http/1.1",))
 
@@ -92,7 +95,7 @@ class Shown:
                     await self._load(certificates)
                     known = version
                 await asyncio.to_thread(self._look_at_files)
-            except MailfleetError as error:
+            except (MailfleetError, OSError) as error:  # no database, no descriptors
                 log.warning("certificates cannot be looked at", reason=str(error))
             await asyncio.sleep(LOOK_S)
 
@@ -102,9 +105,11 @@ class Shown:
             for wrong in names.use(pairs):
                 log.error("a certificate cannot be loaded", host=wrong)
 
-    def _stamps(self) -> list[int]:
+    def _stamps(self) -> list[tuple[int, int, int]]:
+        """Of each file: two writes may fall into one tick of the clock, and a link may lead to another file."""
         try:
-            return [path.stat().st_mtime_ns for path in self._files or ()]
+            found = [path.stat() for path in self._files or ()]
+            return [(one.st_mtime_ns, one.st_size, one.st_ino) for one in found]
         except OSError:
             return []
 
@@ -120,6 +125,21 @@ class Shown:
             log.info("another certificate is shown", file=str(self._files[0]))
         except (OSError, ValueError, ssl.SSLError) as error:  # half written; it is looked at again when it changes
             log.error("the certificate has changed and cannot be loaded", file=str(self._files[0]), reason=str(error))
+
+
+async def _is_open(listen: str) -> bool:
+    """Whether somebody takes connections there; waits a little, as at the start of the server."""
+    host, port = split_host_port(listen)
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - where it is reached
+    for _ in range(OPEN_TRIES):
+        try:
+            _, writer = await asyncio.open_connection(address, port)
+        except OSError:
+            await asyncio.sleep(LOOK_S)
+            continue
+        writer.close()
+        return True
+    return False
 
 
 def _has_files(settings: Settings) -> bool:
@@ -151,6 +171,7 @@ def _issuer(base: Base, nameservers: list[str]) -> Issuer | None:
         # A new resolver each time: what was not there a minute ago may have been published since
         return await Resolver(nameservers, settings.dns.timeout_s, base.clock).addresses(host, ipv6=True)
 
+    answers_at = settings.https.http_listen if acme.challenge == "http-01" else settings.https.listen
     return AcmeIssuer(
         base.database,
         base.box,
@@ -158,6 +179,7 @@ def _issuer(base: Base, nameservers: list[str]) -> Issuer | None:
         acme.challenge,
         publishing(base, nameservers)[1],
         addresses,
+        partial(_is_open, answers_at),
         base.clock,
         loopback_only=at_home(settings),
     )

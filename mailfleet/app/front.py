@@ -63,7 +63,12 @@ async def run(base: compose.Base, stop: asyncio.Event) -> None:
     entrances = await _Entrances.bind(settings)
     shown = Shown(settings, folder, base.hostname)
     door = Door(
-        app, sites_of(base), services.certificates, hostname=base.hostname, plain=entrances.address(entrances.plain)
+        app,
+        sites_of(base),
+        services.certificates,
+        hostname=base.hostname,
+        plain=entrances.address(entrances.plain),
+        tls=entrances.address(entrances.tls),
     )
     config = uvicorn.Config(
         door,

@@ -13,7 +13,7 @@ from mailfleet.cli import (
     campaign,
     certificates,
     db,
-    domains,
+    domain_settings,
     explain,
     find,
     fleet,
@@ -93,7 +93,7 @@ app.command("rehearse", cls=rehearse.ByDay)(rehearse.rehearse)
 app.command("trace")(find.trace)
 app.command("queue")(find.queue)
 app.command("events")(find.events)
-app.add_typer(domains.domain_app)
+app.add_typer(domain_settings.domain_app)
 app.add_typer(certificates.certificate_app)
 app.add_typer(server.server_app)
 app.add_typer(zones.dns_app)

@@ -69,6 +69,8 @@ def renew(
         show.json_line(view)
     elif new_key:
         show.say(show.stdout(), f"{view['host']}: {_next_key(view) or 'it is asked for'}.")
+        if view["next_key"] and not view["next_key_from"]:
+            show.say(show.stdout(), f"Its TLSA records: _25._tcp.{view['host']} TLSA {view['tlsa'][-1]}")
     elif view["problem"]:
         show.say(show.stdout(), f"{view['host']}: {view['problem']}")
     elif view["not_after"] != before["not_after"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import structlog
 
 from mailfleet.base.clock import Clock, rfc3339
-from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError
+from mailfleet.base.errors import BusyError, ConfigError, ConflictError, InputError, NotFoundError
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine.certificate_views import CertificateView
 from mailfleet.engine.issuing import IssueError, Issuer, NotYetError
@@ -20,7 +21,9 @@ from mailfleet.engine.requests import Actor
 from mailfleet.engine.sites import hosts_of
 from mailfleet.net import tls_keys
 from mailfleet.net.tls_keys import challenge_certificate, read_chain
+from mailfleet.net.tls_names import loaded_context
 from mailfleet.policy import certificates as rules
+from mailfleet.policy.server_plan import tlsa_value
 from mailfleet.store import certificates as rows
 from mailfleet.store import sending
 from mailfleet.store.certificates import Certificate
@@ -131,6 +134,11 @@ class Certificates:
         if read.not_after_ms <= now_ms:
             mend = "give its successor"
             raise InputError(f"the certificate ended at {rfc3339(read.not_after_ms)}", where="chain", mend=mend)
+        try:  # whatever else OpenSSL wants
+            await asyncio.to_thread(loaded_context, chain, key.encode())
+        except ssl.SSLError as error:
+            what = f"it cannot be shown over TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+            raise InputError(what, where="chain", mend="have another one made") from None
         ours = any(rules.covers(one, self._hostname) for one in read.names)
         if ours and await self._named(self._hostname, tls_keys.key_digest(key.encode())) == "another":
             mend = f"tell the DNS of it first, and wait a TTL: mailfleet server publish --also CHAIN; or {_NO_TLSA}"
@@ -210,13 +218,15 @@ class Certificates:
         return await self._database.read(rows.version)
 
     async def pairs(self) -> dict[str, tuple[str, bytes]]:
-        """What is to be shown: ``{host: (chain, key)}``, PEM; hosts may begin with ``*.``."""
-        kept = await self._database.read(rows.every)
-        return {
-            one.host: (one.chain, self._box.open(one.sealed_key, _label(one.host)))
-            for one in kept
-            if one.chain and one.sealed_key is not None
-        }
+        """What is to be shown: ``{host: (chain, key)}``, PEM; hosts may begin with ``*.``. What cannot be opened is left out."""
+        found = {}
+        for one in await self._database.read(rows.every):
+            if one.chain and one.sealed_key is not None:
+                try:
+                    found[one.host] = (one.chain, self._box.open(one.sealed_key, _label(one.host)))
+                except ConfigError as error:
+                    log.error("a certificate's key cannot be opened", host=one.host, reason=str(error))
+        return found
 
     async def answer(self, token: str) -> str | None:
         """What an authority is told over HTTP (RFC 8555 8.3); None for a question that we did not expect."""
@@ -338,14 +348,9 @@ class Certificates:
         issuer = self._issuer.name if self._issuer is not None else OWN
         return Certificate(host, issuer, "", None, None, 0, 0, 0, 0, 0, "", 0)
 
-    def _may_see(self, tx: Tx, actor: Actor, host: str) -> bool:
-        if actor.tenant_id == DEFAULT_TENANT:
-            return True
-        bare = host.removeprefix("*.")
-        return any(bare == one.name or bare.endswith(f".{one.name}") for one in sending.of_tenant(tx, actor.tenant_id))
-
     def _view(self, one: Certificate, now_ms: int) -> CertificateView:
         comes = one.sealed_next is not None and one.next_since_ms
+        keys = [sealed for sealed in (one.sealed_key, one.sealed_next) if sealed is not None]
         return CertificateView(
             host=one.host,
             issuer=one.issuer,
@@ -354,8 +359,19 @@ class Certificates:
             next_try=rfc3339(one.next_try_ms) if one.next_try_ms else "",
             next_key=one.sealed_next is not None,
             next_key_from=rfc3339(one.next_since_ms + self._next_key_ms) if comes else "",
+            tlsa=[tlsa_value(tls_keys.key_digest(self._box.open(sealed, _label(one.host)))) for sealed in keys],
             problem=one.problem,
         )
+
+    def _may_see(self, tx: Tx, actor: Actor, host: str) -> bool:
+        """A host belongs to the nearest sending domain above it; this server's, to nobody but the first tenant."""
+        if actor.tenant_id == DEFAULT_TENANT:
+            return True
+        if rules.covers(host, self._hostname):
+            return False
+        bare = host.removeprefix("*.")
+        above = [one for one in sending.all_domains(tx) if f".{bare}".endswith(f".{one.name}")]
+        return bool(above) and max(above, key=lambda one: len(one.name)).tenant_id == actor.tenant_id
 
 
 _OTHER_KEY = "the DNS names another key (TLSA): senders that use DANE would send nothing here any more"

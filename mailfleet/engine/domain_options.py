@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from mailfleet.store.database import Database, Tx
 from mailfleet.store.sending import SendingDomain
 
 MODES = ("off", "testing", "enforce")
+_PAGE = re.compile(r"https://[!#-+\--:<-\[\]-~]+")  # printable, without what separates in a record: ; , " and backslash
 
 
 class DomainOptions:
@@ -38,18 +40,23 @@ class DomainOptions:
         """Change all of them. Raises ``InputError`` and ``NotFoundError``."""
         now = await self._database.read(lambda tx: own_domain(tx, actor, name))
         hosts = await self._policy_hosts(now.name, wanted)
-        public_host = self._public_host(now.name, wanted.public_host)
+        public_host = self._public_host(now, wanted.public_host)
         _check(wanted)
+        reports_to = _mailbox(wanted.dmarc_reports_to, "dmarc_reports_to")
+        tls_reports_to = wanted.tls_reports_to
+        if not _is_page(tls_reports_to):
+            tls_reports_to = _mailbox(tls_reports_to, "tls_reports_to")
 
         def work(tx: Tx) -> SendingDomain:
             found = own_domain(tx, actor, name)
+            _check_free(tx, found, public_host)
             mode = wanted.mta_sts
             if mode == "off":
                 mode = "none" if found.mta_sts else ""  # who had one takes it back in the open (RFC 8461 8.3)
             changed = found._replace(
-                dmarc_policy=wanted.dmarc_policy, dmarc_reports_to=wanted.dmarc_reports_to,
+                dmarc_policy=wanted.dmarc_policy, dmarc_reports_to=reports_to,
                 rotate_days=wanted.rotate_days, mta_sts=mode, mta_sts_mx=" ".join(hosts),
-                tls_reports_to=wanted.tls_reports_to, public_host=public_host, bimi_evidence=wanted.bimi_evidence,
+                tls_reports_to=tls_reports_to, public_host=public_host, bimi_evidence=wanted.bimi_evidence,
                 next_check_ms=0,
             )  # fmt: skip
             if changed.bimi_logo and not public_host:
@@ -60,9 +67,9 @@ class DomainOptions:
 
         return _view(await self._database.write(work))
 
-    async def set_logo(self, actor: Actor, name: str, data: bytes) -> DomainSettings:
-        """Show another logo; no bytes take it away. Raises ``InputError`` and ``NotFoundError``."""
-        text = checked_logo(data) if data else ""
+    async def set_logo(self, actor: Actor, name: str, data: bytes | None) -> DomainSettings:
+        """Show another logo; None takes it away. Raises ``InputError`` and ``NotFoundError``."""
+        text = checked_logo(data) if data is not None else ""
 
         def work(tx: Tx) -> SendingDomain:
             found = own_domain(tx, actor, name)
@@ -80,9 +87,9 @@ class DomainOptions:
     async def _policy_hosts(self, domain: str, wanted: DomainSettings) -> list[str]:
         if wanted.mta_sts not in MODES:
             raise InputError(f"{wanted.mta_sts!r} is no mode", where="mta_sts", mend=f"one of {', '.join(MODES)}")
-        if wanted.mta_sts == "off":
-            return wanted.mta_sts_mx
         hosts = [one.lower().rstrip(".") for one in wanted.mta_sts_mx]
+        if wanted.mta_sts == "off" and not hosts:
+            return []
         if not hosts:
             hosts, why = await self._mail_hosts(domain)
             if not hosts:
@@ -93,32 +100,56 @@ class DomainOptions:
         except MtaStsSyntaxError as error:
             raise InputError(str(error), where="mta_sts_mx", mend="write mx.example, or *.example") from None
 
-    def _public_host(self, domain: str, host: str) -> str:
+    def _public_host(self, domain: SendingDomain, host: str) -> str:
         if not host:
             return ""
-        name = domain_to_ascii(host.strip().rstrip("."))
-        if not name.endswith(f".{domain}") or name == STS_PREFIX + domain or name == self._hostname:
-            mend = f"name one below it, for example assets.{domain}"
-            raise InputError(f"{host} is no free host of {domain}", where="public_host", mend=mend)
+        try:
+            name = domain_to_ascii(host.strip().rstrip("."))
+        except InputError:
+            name = ""
+        taken = name.startswith(STS_PREFIX) or name in (self._hostname, domain.return_path_host)
+        if taken or not name.endswith(f".{domain.name}"):
+            raise _not_free(domain, host)
         return name
+
+
+def _check_free(tx: Tx, domain: SendingDomain, host: str) -> None:
+    """What lies in another sending domain below this one is that one's."""
+    below = [one.name for one in sending.all_domains(tx) if one.name.endswith(f".{domain.name}")]
+    if any(host == one or host.endswith(f".{one}") for one in below):
+        raise _not_free(domain, host)
+
+
+def _not_free(domain: SendingDomain, host: str) -> InputError:
+    mend = f"name one below it, for example assets.{domain.name}"
+    return InputError(f"{host} is no free host of {domain.name}", where="public_host", mend=mend)
 
 
 def _check(wanted: DomainSettings) -> None:
     if wanted.dmarc_policy not in POLICIES:
         mend = f"one of {', '.join(POLICIES)}"
         raise InputError(f"{wanted.dmarc_policy!r} is no policy", where="dmarc_policy", mend=mend)
-    if wanted.dmarc_reports_to:
-        Address.parse(wanted.dmarc_reports_to)
-    if wanted.tls_reports_to and not _is_page(wanted.tls_reports_to):
-        Address.parse(wanted.tls_reports_to)
     if wanted.bimi_evidence and not _is_page(wanted.bimi_evidence):
         mend = "give where its PEM file is: https://..."
         raise InputError("that is no address of a mark certificate", where="bimi_evidence", mend=mend)
 
 
+def _mailbox(text: str, where: str) -> str:
+    """In its canonical form; empty as it is."""
+    try:
+        return str(Address.parse(text.strip())) if text else ""
+    except InputError as error:
+        raise InputError(error.what, where=where, mend=error.mend) from None
+
+
 def _is_page(text: str) -> bool:
-    parts = urlsplit(text)
-    return parts.scheme == "https" and bool(parts.hostname) and not set(text) & set(';, "\\')
+    """An address that can stand in a record: of what urlsplit overlooks, nothing."""
+    if not _PAGE.fullmatch(text):
+        return False
+    try:
+        return bool(urlsplit(text).hostname)
+    except ValueError:
+        return False
 
 
 def _view(domain: SendingDomain) -> DomainSettings:

@@ -90,6 +90,8 @@ class Sites:
 
 
 def _domain(tx: Tx, host: str) -> SendingDomain | None:
+    if not host:
+        return None
     found = sending.by_public_host(tx, host)
     if found is None and host.startswith(STS_PREFIX):
         found = sending.by_name(tx, host.removeprefix(STS_PREFIX))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import structlog
 
+from mailfleet.base.errors import MailfleetError
 from mailfleet.engine.certificates import Certificates
 from mailfleet.net.client_hello import ACME_TLS, read_hello
 from mailfleet.net.tls_names import TlsNames, loaded_context
@@ -83,6 +84,8 @@ class HttpsListener:
             )
         except (OSError, ssl.SSLError, TimeoutError, EOFError):
             pass  # scanners and clients that change their mind
+        except MailfleetError as error:
+            log.warning("https cannot answer an authority", reason=str(error))
         finally:
             if not handed:
                 connection.close()

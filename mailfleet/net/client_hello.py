@@ -46,7 +46,7 @@ def _read(first: bytes) -> ClientHello | None:
             while names.left:
                 what, value = names.take(1), names.vector(2)
                 if what == b"\x00":
-                    name = value.decode("ascii").lower()
+                    name = _host(value)
         elif kind == _ALPN:
             offered = _Bytes(body.vector(2))
             found = []
@@ -56,8 +56,16 @@ def _read(first: bytes) -> ClientHello | None:
     return ClientHello(name, protocols)
 
 
+def _host(value: bytes) -> str:
+    """RFC 6066 3: ASCII, and none of it may reach a log or a database that a name has no use for."""
+    name = value.decode("ascii").lower()
+    if not name.isprintable() or " " in name:
+        raise IndexError("no host name")
+    return name
+
+
 class _Bytes:
-    """Bytes that are taken from the front; ``IndexError`` when there are not enough."""
+    """Bytes that are taken from the front; ``IndexError`` when there are too few."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0

@@ -23,7 +23,10 @@ class TlsNames:
             fallback.set_alpn_protocols(self._protocols)
 
     def use(self, pairs: Mapping[str, tuple[str, bytes]]) -> list[str]:
-        """From now on: ``{name: (chain, key)}``, PEM. Returns the names whose pair cannot be loaded; these go on as they were."""
+        """From now on: ``{name: (chain, key)}``, PEM. Returns the names whose pair cannot be loaded; these go on as they were.
+
+        Raises ``OSError`` when there are no descriptors left; then everything goes on as it was.
+        """
         made, wrong = {}, []
         for name, (chain, key) in pairs.items():
             if self._pairs.get(name) == (chain, key):

@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mailfleet.base.errors import ConfigError
 from mailfleet.net.tls_names import bare_context
+from mailfleet.net.x509_builder import PrivateKey, certificate_pem, common_name, key_pem, make_key, self_signed
 
 VALID_DAYS = 730
 RENEW_BEFORE_DAYS = 30
@@ -37,12 +37,9 @@ def ensure_self_signed(folder: Path, hostname: str, now: datetime | None = None)
     with (folder / "self-signed.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _usable(cert, key, hostname, now):
-            private_key = ec.generate_private_key(ec.SECP256R1())
-            pem = private_key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-            _write(key, pem, 0o600)
-            _write(cert, _certificate(private_key, hostname, now).public_bytes(serialization.Encoding.PEM), 0o644)
+            private_key = make_key()
+            _write(key, key_pem(private_key), 0o600)
+            _write(cert, certificate_pem(_certificate(private_key, hostname, now)).encode(), 0o644)
     return cert, key
 
 
@@ -75,22 +72,19 @@ def names_of(hostname: str) -> list[x509.GeneralName]:
     return names
 
 
-def _certificate(private_key: ec.EllipticCurvePrivateKey, hostname: str, now: datetime) -> x509.Certificate:
+def _certificate(private_key: PrivateKey, hostname: str, now: datetime) -> x509.Certificate:
     # RFC 5280 A.1 ub-common-name: 64 characters; clients read the alternative names anyway
-    common_name = hostname if _HOST_NAME.fullmatch(hostname) and len(hostname) <= 64 else "localhost"
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private_key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))  # clients whose clock is a little behind
-        .not_valid_after(now + timedelta(days=VALID_DAYS))
-        .add_extension(x509.SubjectAlternativeName(names_of(hostname)), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(private_key, hashes.SHA256())
+    name = hostname if _HOST_NAME.fullmatch(hostname) and len(hostname) <= 64 else "localhost"
+    return self_signed(
+        private_key,
+        common_name(name),
+        now - timedelta(days=1),  # clients whose clock is a little behind
+        now + timedelta(days=VALID_DAYS),
+        [
+            (x509.SubjectAlternativeName(names_of(hostname)), False),
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        ],
     )
 
 

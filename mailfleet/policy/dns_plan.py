@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
+from urllib.parse import quote
 
 from mailfleet.mail.dmarc import DmarcRecord, Policy, is_dmarc
 from mailfleet.mail.mta_sts import StsPolicy
@@ -122,7 +123,7 @@ def _shown(facts: Facts) -> list[Wanted]:
         made.append(Wanted("mta-sts-host", f"mta-sts.{domain}", "CNAME", ours, purpose))
     if facts.tls_reports_to:
         uri = facts.tls_reports_to
-        record = f"v=TLSRPTv1; rua={uri if uri.startswith('https:') else 'mailto:' + uri}"
+        record = f"v=TLSRPTv1; rua={uri if uri.startswith('https:') else _mailto(uri)}"
         purpose = "TLS-RPT: others report here how TLS to the domain's mail hosts went"
         made.append(Wanted("tls-rpt", f"_smtp._tls.{domain}", "TXT", record, purpose))
     if facts.public_host:
@@ -136,7 +137,7 @@ def _shown(facts: Facts) -> list[Wanted]:
 
 def _caa(facts: Facts, existing: Existing) -> list[Wanted]:
     """Where CAA records say who may issue certificates, our authority has to be among them (RFC 8659 4.2)."""
-    issuers = [text for text in existing.caa if text.split(" ")[1:2] == ["issue"]]
+    issuers = [text for text in existing.caa if text.lower().split(" ")[1:2] == ["issue"]]
     if not (facts.authority and issuers and (facts.mta_sts is not None or facts.public_host)):
         return []
     purpose = "CAA: lets our certificate authority make certificates for the domain's hosts"
@@ -184,8 +185,13 @@ def merged_spf(facts: Facts, existing: Existing) -> str:
 
 def dmarc(facts: Facts) -> DmarcRecord:
     """The record at the stage that the domain is at."""
-    to = (f"mailto:{facts.dmarc_reports_to}",) if facts.dmarc_reports_to else ()
+    to = (_mailto(facts.dmarc_reports_to),) if facts.dmarc_reports_to else ()
     return DmarcRecord(facts.dmarc_policy, aggregate_to=to)
+
+
+def _mailto(address: str) -> str:
+    """RFC 6068 2; ``!``, ``,`` and ``;`` mean something to who reads the record (RFC 7489 6.2, RFC 8460 3)."""
+    return "mailto:" + quote(address, safe="@+=/'$&*")
 
 
 def never_sends(domain: str) -> list[Wanted]:

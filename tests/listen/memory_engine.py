@@ -186,11 +186,7 @@ class MemoryEngine:
         self.relays = RelayChecker(
             self.database, connector, lambda row: Way(row.id, row.name, options, row.port, relay=True)
         )
-        self._add_domains(clock, ids)
-        querier = DnsQuerier(["127.0.0.1:9"], 0.1, clock)
-        self.blocklists = Blocklists(
-            self.database, querier, load_blocklists(), {}, clock=clock, ids=ids, rng=random.Random(1), time_scale=1
-        )
+        self._names(clock, ids)
         self.actors = {
             "all": Actor(1, name="all", scopes=ALL),  # type: ignore[arg-type]  # ids are new types over int
             "reader": Actor(1, name="reader", scopes=frozenset({"read"})),  # type: ignore[arg-type]
@@ -213,8 +209,8 @@ class MemoryEngine:
         self.broken = False
         self.steered: list[tuple[str, str]] = []
 
-    def _add_domains(self, clock: Clock, ids: IdGenerator) -> None:
-        """What is of the DNS; nobody answers there."""
+    def _names(self, clock: Clock, ids: IdGenerator) -> None:
+        """What has to do with the DNS. Nobody is asked."""
         name, scale = "mail.us.test", 1.0
         authoritative = Authoritative(DnsQuerier(["127.0.0.1:9"], 0.1, clock), timeout_s=0.1, loopback_only=True)
         box = SecretBox(bytes(32))
@@ -250,6 +246,10 @@ class MemoryEngine:
             self.database, server_checker, publisher, writer, self.certificates, install,
             next_key_ms=1000, clock=clock, ids=ids, time_scale=scale,
         )  # fmt: skip
+        querier = DnsQuerier(["127.0.0.1:9"], 0.1, clock)
+        self.blocklists = Blocklists(
+            self.database, querier, load_blocklists(), {}, clock=clock, ids=ids, rng=random.Random(1), time_scale=1
+        )
 
     def services(self) -> Services:
         manage = _Manage(self)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailfleet.mail.mta_sts import MtaStsSyntaxError, StsPolicy, parse_policy, policy_id
+from mailfleet.mail.mta_sts import MAX_AGE_S, MtaStsSyntaxError, StsPolicy, parse_policy, policy_id
 from mailfleet.policy.transport import secured, stricter
 
 # RFC 8461 3.2
@@ -94,3 +94,28 @@ def test_garbage_is_an_error_and_never_a_crash(text: str) -> None:
             parse_policy(whole)
         except MtaStsSyntaxError:
             continue
+
+
+MX_NAMES = st.from_regex(r"(\*\.)?[a-z0-9]{1,8}(\.[a-z0-9]{1,8}){0,2}", fullmatch=True)
+POLICIES = st.builds(
+    StsPolicy,
+    st.sampled_from(["enforce", "testing", "none"]),
+    st.lists(MX_NAMES, min_size=1, max_size=3).map(tuple),
+    st.integers(0, MAX_AGE_S),
+)
+
+
+@given(POLICIES)
+def test_a_policy_and_its_number_can_be_read_again(policy: StsPolicy) -> None:
+    assert parse_policy(str(policy)) == policy
+    assert policy_id([f"v=STSv1; id={policy.number}"]) == policy.number
+
+
+@given(POLICIES, POLICIES)
+def test_another_policy_has_another_number(one: StsPolicy, other: StsPolicy) -> None:
+    assert (one.number == other.number) == (one == other)
+
+
+def test_the_number_of_a_policy_stays() -> None:
+    """Who publishes it before and after an update of the software publishes the same."""
+    assert StsPolicy("enforce", ("mx.shop.test",), 604_800).number == "6cefaa546a5b90f5ef9c"

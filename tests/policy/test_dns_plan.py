@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 
 import dns.rdata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mailfleet.mail.mta_sts import StsPolicy
 from mailfleet.mail.spf import check_host
 from mailfleet.mail.spf_record import parse
 from mailfleet.policy.dns_plan import Existing, Facts, merged_spf, never_sends, plan, rdata_text, zone_text
@@ -115,3 +117,65 @@ def test_every_source_passes_by_the_plan_and_others_still_do(
         other = "203.0.113.9" if "other" in there else "203.0.113.8"
         assert run(check_host(other, "s.test", "x@s.test"), zone).verdict == "pass"
         assert parse(merged)
+
+
+SHOWN = replace(
+    FACTS,
+    mta_sts=StsPolicy("enforce", ("mx.shop.test",), 604_800),
+    tls_reports_to="tls@shop.test",
+    public_host="assets.shop.test",
+    bimi_logo="https://assets.shop.test/bimi/1234.svg",
+    authority="letsencrypt.org",
+)
+
+
+def test_what_a_domain_shows() -> None:
+    made = {one.check: one for one in plan(SHOWN)}
+    assert list(made)[6:] == ["mta-sts", "mta-sts-host", "tls-rpt", "public-host", "bimi"]
+    assert {(one.name, one.type, one.value) for one in list(made.values())[6:]} == {
+        ("_mta-sts.shop.test", "TXT", f"v=STSv1; id={SHOWN.mta_sts.number if SHOWN.mta_sts else ''}"),
+        ("mta-sts.shop.test", "CNAME", "mta.shop.test."),
+        ("_smtp._tls.shop.test", "TXT", "v=TLSRPTv1; rua=mailto:tls@shop.test"),
+        ("assets.shop.test", "CNAME", "mta.shop.test."),
+        ("default._bimi.shop.test", "TXT", "v=BIMI1; l=https://assets.shop.test/bimi/1234.svg; a="),
+    }
+    evidence = replace(SHOWN, bimi_evidence="https://ca.test/vmc.pem")
+    assert value("bimi", evidence).endswith("; a=https://ca.test/vmc.pem")
+    for kind, text in ((one.type, one.value) for one in made.values()):
+        dns.rdata.from_text("IN", kind, rdata_text(kind, text))
+
+
+@pytest.mark.parametrize(
+    ("to", "uri"),
+    [
+        ("https://reports.test/v1?a=b", "https://reports.test/v1?a=b"),
+        ("a+b_c.d-e@reports.test", "mailto:a+b_c.d-e@reports.test"),
+        ("a!10m@reports.test", "mailto:a%2110m@reports.test"),
+        ('"a;b,c"@reports.test', "mailto:%22a%3Bb%2Cc%22@reports.test"),
+        ("grün@reports.test", "mailto:gr%C3%BCn@reports.test"),
+    ],
+)
+def test_addresses_cannot_break_the_record_they_stand_in(to: str, uri: str) -> None:
+    assert value("tls-rpt", replace(SHOWN, tls_reports_to=to)) == f"v=TLSRPTv1; rua={uri}"
+    if not to.startswith("https:"):
+        assert value("dmarc", replace(SHOWN, dmarc_reports_to=to)) == f"v=DMARC1; p=none; rua={uri}"
+
+
+@pytest.mark.parametrize(
+    ("there", "facts", "wanted"),
+    [
+        ((), SHOWN, False),  # everybody may
+        (('0 issue "ca.test"',), SHOWN, True),
+        (('0 issue ";"',), SHOWN, True),
+        (('0 ISSUE "ca.test"',), SHOWN, True),
+        (('0 iodef "mailto:a@b.test"', '0 issuewild "ca.test"'), SHOWN, False),
+        (('0 issue "ca.test"',), replace(SHOWN, authority=""), False),
+        (('0 issue "ca.test"',), replace(SHOWN, mta_sts=None), True),
+        (('0 issue "ca.test"',), replace(SHOWN, mta_sts=None, public_host=""), False),
+    ],
+)
+def test_our_authority_is_let_in_where_others_are_named(there: tuple[str, ...], facts: Facts, wanted: bool) -> None:
+    found = [one for one in plan(facts, Existing(caa=there)) if one.type == "CAA"]
+    assert [(one.name, one.value, one.manner) for one in found] == [
+        ("shop.test", '0 issue "letsencrypt.org"', "merge")
+    ] * wanted

@@ -142,7 +142,7 @@ async def set_logo(domain: str, body: LogoBody, actor: Manager, engine: Engine) 
 @router.delete("/domains/{domain}/logo", tags=[TAG], summary="Take the logo away")
 async def remove_logo(domain: str, actor: Manager, engine: Engine) -> DomainSettings:
     """Publish afterwards."""
-    return await engine.domain_options.set_logo(actor, domain, b"")
+    return await engine.domain_options.set_logo(actor, domain, None)
 
 
 @router.get("/domains/{domain}/keys", tags=[TAG], summary="List DKIM keys")
