@@ -141,7 +141,11 @@ def _helo_spf(there: str, passes: bool) -> str:
 def issuers(records: Sequence[str]) -> list[str]:
     """Who may issue by CAA records as text (RFC 8659 4.2), without parameters."""
     words = [text.split(" ", 2) for text in records]
-    return [one[2].strip('"').partition(";")[0].strip().lower() for one in words if len(one) == 3 and one[1] == "issue"]
+    return [
+        one[2].strip('"').partition(";")[0].strip().lower()
+        for one in words
+        if len(one) == 3 and one[1].lower() == "issue"
+    ]
 
 
 def _caa(facts: ServerFacts, caa: Caa) -> list[Wanted]:
