@@ -75,7 +75,7 @@ class Certificates:
         self._database, self._box, self._issuer, self._hostname = database, box, issuer, hostname.lower()
         self._next_key_ms, self._clock, self._time_scale = next_key_ms, clock, time_scale
         self._named, self._chain_file = named or _nothing_named, chain_file
-        self._looked_ms: dict[str, int] = {}  # when the DNS was asked of a host's next key
+        self._looked_s: dict[str, float] = {}  # when the DNS was asked of a host's next key, by the monotonic clock
 
     # For people
 
@@ -193,8 +193,8 @@ class Certificates:
             coming = shown.sealed_next if shown is own else None
             return HostKeys(
                 "managed",
-                tls_keys.key_digest(self._box.open(shown.sealed_key, _label(shown.host))),
-                tls_keys.key_digest(self._box.open(coming, _label(name))) if coming is not None else "",
+                self._digest(shown.sealed_key, shown.host),
+                self._digest(coming, name) if coming is not None else "",
                 shown.changed_ms,
                 shown.not_before_ms,
                 shown.not_after_ms,
@@ -268,11 +268,12 @@ class Certificates:
         host = kept.host
         if kept.sealed_next is None or (kept.problem and kept.next_try_ms > now_ms):
             return False
-        if now_ms < self._looked_ms.get(host, 0) + min(LOOK_MS, self._next_key_ms // 2):
+        now_s, wait_s = self._clock.monotonic_s(), min(LOOK_MS, self._next_key_ms / 2) / 1000
+        if host in self._looked_s and now_s < self._looked_s[host] + wait_s:
             return False
-        self._looked_ms[host] = now_ms
-        digest = tls_keys.key_digest(self._box.open(kept.sealed_next, _label(host)))
-        told = await self._named(host, digest) in ("nothing", "this")
+        self._looked_s[host] = now_s
+        digest = self._digest(kept.sealed_next, host)
+        told = bool(digest) and await self._named(host, digest) in ("nothing", "this")
         if told and kept.next_since_ms:
             return now_ms >= kept.next_since_ms + self._next_key_ms
         since_ms = now_ms if told else 0
@@ -359,9 +360,17 @@ class Certificates:
             next_try=rfc3339(one.next_try_ms) if one.next_try_ms else "",
             next_key=one.sealed_next is not None,
             next_key_from=rfc3339(one.next_since_ms + self._next_key_ms) if comes else "",
-            tlsa=[tlsa_value(tls_keys.key_digest(self._box.open(sealed, _label(one.host)))) for sealed in keys],
+            tlsa=[tlsa_value(digest) for digest in (self._digest(sealed, one.host) for sealed in keys) if digest],
             problem=one.problem,
         )
+
+    def _digest(self, sealed: bytes, host: str) -> str:
+        """Of a key that is kept; empty where it cannot be opened (another master.key)."""
+        try:
+            return tls_keys.key_digest(self._box.open(sealed, _label(host)))
+        except ConfigError as error:
+            log.error("a certificate's key cannot be opened", host=host, reason=str(error))
+            return ""
 
     def _may_see(self, tx: Tx, actor: Actor, host: str) -> bool:
         """A host belongs to the nearest sending domain above it; this server's, to nobody but the first tenant."""

@@ -40,6 +40,7 @@ log = structlog.get_logger()
 
 TEND_S = 60.0
 _NO_KEY = {
+    "managed": "the key of the certificate cannot be opened: see the log",
     "waiting": "there is no certificate yet",
     "makeshift": "the certificate is a makeshift, whose key is not meant to last: set acme.directory or import one",
     "file": "the certificate cannot be read",
