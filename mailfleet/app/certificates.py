@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from mailfleet.app.dns import at_home, publishing
+from mailfleet.app.dns import at_home, named_keys, next_key_ms, publishing
 from mailfleet.app.folder import DataFolder
 from mailfleet.base.errors import ConfigError, MailfleetError
 from mailfleet.config.listen import split_host_port
@@ -40,9 +40,11 @@ def certificates_of(base: Base, nameservers: list[str]) -> Certificates:
         base.box,
         _issuer(base, nameservers),
         hostname=base.hostname,
-        next_key_ms=2 * base.settings.dns.ttl_s * 1000,
+        next_key_ms=next_key_ms(base.settings),
         clock=base.clock,
         time_scale=base.time_scale,
+        named=None if base.settings.sandbox.enabled else named_keys(base, nameservers).named,
+        chain_file=Path(base.settings.submission.tls_cert) if base.settings.submission.tls_cert else None,
     )
 
 

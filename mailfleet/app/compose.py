@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mailfleet.app import metering
 from mailfleet.app.certificates import certificates_of
-from mailfleet.app.dns import domains_of, options_of, zones_of
+from mailfleet.app.dns import domains_of, options_of, server_dns_of, zones_of
 from mailfleet.app.egress import way_of
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.limits import limits_of
@@ -181,6 +181,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         time_scale=scale,
     )
     domains, rotation = domains_of(base, nameservers_of(base.settings))
+    certificates = certificates_of(base, nameservers_of(base.settings))
     services = Services(
         messages=acceptor,
         campaigns=campaigns,
@@ -197,7 +198,8 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         limits=_limits(base),
         reputation=reputation(base),
         blocklists=blocklists(base),
-        certificates=certificates_of(base, nameservers_of(base.settings)),
+        certificates=certificates,
+        server_dns=server_dns_of(base, nameservers_of(base.settings), certificates),
     )
     return services, desk
 

@@ -9,20 +9,29 @@ from typing import TYPE_CHECKING
 
 from mailfleet.app.egress import fetcher_of
 from mailfleet.base.errors import ConfigError, InputError
+from mailfleet.config.dns_forms import load_dns_forms
 from mailfleet.config.listen import split_host_port
 from mailfleet.config.settings import Settings
+from mailfleet.engine.certificates import Certificates
+from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.dns_zones import DnsZones, zone_label
 from mailfleet.engine.domain_checks import DomainChecker
 from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domains import Domains
+from mailfleet.engine.key_records import KeyRecords
 from mailfleet.engine.rotation import Rotation
+from mailfleet.engine.server_checks import ServerChecker
+from mailfleet.engine.server_dns import ServerDns
+from mailfleet.engine.server_facts import Install, TlsPort
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_provider import ProviderZone
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.dns_update import DynamicUpdate, ZoneWriter
 from mailfleet.net.resolver import Resolver
 from mailfleet.net.secure_dns import SecureDns
+from mailfleet.net.shown_key import KeyProbe
+from mailfleet.policy.server_plan import SMTP
 from mailfleet.store.dns import Target
 
 if TYPE_CHECKING:
@@ -51,16 +60,14 @@ def publishing(base: Base, nameservers: list[str]) -> tuple[Authoritative, DnsPu
 
 def domains_of(base: Base, nameservers: list[str]) -> tuple[Domains, Rotation]:
     """Both, over one view of the DNS."""
-    settings = base.settings
     authoritative, publisher = publishing(base, nameservers)
-    resolver = Resolver(nameservers, settings.dns.timeout_s, base.clock)
     domains = Domains(
         base.database,
-        DomainChecker(authoritative, secure_dns(base), fetcher_of(base, resolver), private=at_home(settings)),
+        _checker(base, nameservers, authoritative),
         publisher,
+        _plan_writer(base, authoritative),
         hostname=base.hostname,
-        authority=settings.acme.caa_name,
-        ttl_s=settings.dns.ttl_s,
+        authority=base.settings.acme.caa_name,
         clock=base.clock,
         ids=base.ids,
         time_scale=base.time_scale,
@@ -77,6 +84,86 @@ def domains_of(base: Base, nameservers: list[str]) -> tuple[Domains, Rotation]:
         time_scale=base.time_scale,
     )
     return domains, rotation
+
+
+def server_dns_of(base: Base, nameservers: list[str], certificates: Certificates) -> ServerDns:
+    """What the DNS must hold for the install itself."""
+    settings = base.settings
+    authoritative, publisher = publishing(base, nameservers)
+    install = _install(base)
+    probe = KeyProbe(install.hostname, settings.dns.timeout_s, loopback_only=at_home(settings))
+    domains = _checker(base, nameservers, authoritative)
+    return ServerDns(
+        base.database,
+        ServerChecker(authoritative, secure_dns(base), domains, probe, install),
+        publisher,
+        _plan_writer(base, authoritative),
+        certificates,
+        install,
+        next_key_ms=next_key_ms(settings),
+        clock=base.clock,
+        ids=base.ids,
+        time_scale=base.time_scale,
+    )
+
+
+def named_keys(base: Base, nameservers: list[str]) -> KeyRecords:
+    """Which keys of ours the DNS names."""
+    install = _install(base)
+    ports = list(dict.fromkeys(one.number for one in install.ports))
+    return KeyRecords(publishing(base, nameservers)[0], install.hostname, ports)
+
+
+def next_key_ms(settings: Settings) -> int:
+    """How long resolvers may remember what we published, and then some."""
+    return 2 * settings.dns.ttl_s * 1000
+
+
+def _checker(base: Base, nameservers: list[str], authoritative: Authoritative) -> DomainChecker:
+    resolver = Resolver(nameservers, base.settings.dns.timeout_s, base.clock)
+    return DomainChecker(authoritative, secure_dns(base), fetcher_of(base, resolver), private=at_home(base.settings))
+
+
+def _plan_writer(base: Base, authoritative: Authoritative) -> PlanWriter:
+    return PlanWriter(authoritative, load_dns_forms(), base.settings.dns.ttl_s)
+
+
+def _install(base: Base) -> Install:
+    settings, delivery = base.settings, base.settings.delivery
+    return Install(
+        base.hostname.lower(),
+        delivery.ehlo_name,
+        tuple(one for one in (delivery.source_ipv4, delivery.source_ipv6) if one),
+        at_home(settings),
+        settings.acme.caa_name,
+        tuple(_tls_ports(settings)),
+        settings.dns.tlsa,
+    )
+
+
+def _tls_ports(settings: Settings) -> list[TlsPort]:
+    """Port 25, where bounces come in, and those of submission that others can reach."""
+    ports = [TlsPort(SMTP, "", settings.delivery.remote_port)]
+    for listen, implicit in ((settings.submission.listen, False), (settings.submission.tls_listen, True)):
+        if not listen:
+            continue
+        host, number = split_host_port(listen)
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host) if _is_address(host) else None
+        if not number or (address is not None and address.is_loopback and not at_home(settings)):
+            continue
+        near = ""  # a name: as others reach it
+        if address is not None:
+            near = ("::1" if address.version == 6 else "127.0.0.1") if address.is_unspecified else str(address)
+        ports.append(TlsPort(number, near, number, implicit))
+    return ports
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True
 
 
 def options_of(base: Base, nameservers: list[str]) -> DomainOptions:

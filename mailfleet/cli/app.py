@@ -25,6 +25,7 @@ from mailfleet.cli import (
     reputation,
     sandbox,
     send,
+    server,
     settings,
     steer,
 )
@@ -94,6 +95,7 @@ app.command("queue")(find.queue)
 app.command("events")(find.events)
 app.add_typer(domain_settings.domain_app)
 app.add_typer(certificates.certificate_app)
+app.add_typer(server.server_app)
 app.add_typer(dns.dns_app)
 app.add_typer(manage.credential_app)
 app.add_typer(manage.token_app)

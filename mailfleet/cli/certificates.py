@@ -38,7 +38,7 @@ def list_certificates(as_json: JsonOption = False, data: DataOption = None) -> N
             _FROM[one["issuer"]],
             show.moment(one["not_after"]) if one["not_after"] else "",
             show.moment(one["next_try"]) if one["next_try"] else "",
-            one["problem"] or ("another key waits" if one["next_key"] else ""),
+            one["problem"] or _next_key(one),
         ),
         "No certificate. Set acme.directory, or import one: mailfleet certificate import",
     )
@@ -68,11 +68,9 @@ def renew(
     if as_json:
         show.json_line(view)
     elif new_key:
-        when = show.moment(view["next_try"])
-        show.say(show.stdout(), f"{view['host']} gets a certificate with its next key at {when} UTC.")
-        show.say(
-            show.stdout(), f"Where its zone is signed, publish at once: _25._tcp.{view['host']} TLSA {view['tlsa'][-1]}"
-        )
+        show.say(show.stdout(), f"{view['host']}: {_next_key(view) or 'it is asked for'}.")
+        if view["next_key"] and not view["next_key_from"]:
+            show.say(show.stdout(), f"Its TLSA records: _25._tcp.{view['host']} TLSA {view['tlsa'][-1]}")
     elif view["problem"]:
         show.say(show.stdout(), f"{view['host']}: {view['problem']}")
     elif view["not_after"] != before["not_after"]:
@@ -105,6 +103,14 @@ def import_certificate(
 def remove_certificate(host: Host, as_json: JsonOption = False, data: DataOption = None) -> None:
     """Forget a certificate; a host that is to have one gets a new one."""
     remove(path_of("certificates", host), host, as_json, data)
+
+
+def _next_key(view: Mapping[str, Any]) -> str:
+    if not view["next_key"]:
+        return ""
+    if view["next_key_from"]:
+        return f"another key is shown from {show.moment(view['next_key_from'])} UTC"
+    return "another key waits until the DNS tells of it: mailfleet server publish"
 
 
 def _one(api: Api, host: str) -> Mapping[str, Any]:

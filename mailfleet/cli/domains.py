@@ -9,17 +9,23 @@ import typer
 
 from mailfleet.cli import show
 from mailfleet.cli.client import Api, path_of
+from mailfleet.cli.dns_show import (
+    Adopt,
+    Provider,
+    ZoneLines,
+    end,
+    print_checks,
+    print_history,
+    print_plan,
+    print_publish,
+    print_records,
+)
 from mailfleet.cli.frame import DataOption, ExitCode, JsonOption, group
 from mailfleet.cli.manage import print_list, remove
 
 domain_app = group("domain", "Sending domains: their keys, their DNS records, and whether all is right.")
 
 Domain = Annotated[str, typer.Argument(metavar="DOMAIN")]
-Adopt = Annotated[
-    bool, typer.Option("--adopt", help="Merge into or replace what others have where our records should be.")
-]
-_COLOURS = {"ok": "green", "warning": "yellow", "failed": "bold red", "unknown": "magenta"}
-SHOWN = 70
 
 
 @domain_app.command("add")
@@ -41,7 +47,7 @@ def add_domain(
                 show.json_line(view)
                 return
             show.say(show.stdout(), f"{view['domain']} was added. Publish these records where its DNS is run:\n")
-            _print_records(view)
+            print_records(view)
             return
         if not as_json:
             show.say(show.stdout(), f"{view['domain']} was added.")
@@ -50,9 +56,9 @@ def add_domain(
     if as_json:
         show.json_line(view | {"publish": done, "checks": checks})
     else:
-        _print_publish(done)
+        print_publish(done, "domain")
         _print_checks(checks)
-    _end(checks, done)
+    end(checks, done)
 
 
 @domain_app.command("list")
@@ -77,7 +83,7 @@ def show_domain(domain: Domain, as_json: JsonOption = False, data: DataOption = 
         show.json_line(view)
         return
     show.say(show.stdout(), f"{view['domain']}, added {show.moment(view['created_at'])} UTC. Its records in the DNS:\n")
-    _print_records(view)
+    print_records(view)
 
 
 @domain_app.command("remove")
@@ -92,32 +98,28 @@ def remove_domain(
         with Api.open(data) as api:
             done = api.post(path_of("domains", domain) + "/unpublish", {})
         if not as_json:
-            _print_publish(done)
+            print_publish(done, "domain")
     remove(path_of("domains", domain), domain, as_json, data)
 
 
 @domain_app.command("plan")
 def plan(
     domain: Domain,
-    zone: Annotated[bool, typer.Option("--zone", help="Print the lines of a zone file and nothing else.")] = False,
+    zone: ZoneLines = False,
     never_sends: Annotated[
         bool, typer.Option("--never-sends", help="For a domain that sends and receives nothing; it need not be added.")
     ] = False,
+    provider: Provider = "",
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
     """Print every record that the DNS must hold, with what others have there taken into account."""
     with Api.open(data) as api:
         if never_sends:
-            view = api.get("/v1/dns-plans/never-sends", domain=domain)
+            view = api.get("/v1/dns-plans/never-sends", **{"domain": domain, "for": provider})
         else:
-            view = api.get(path_of("domains", domain) + "/plan")
-    if as_json:
-        show.json_line(view)
-    elif zone:
-        show.stdout().print(view["zone"], end="", soft_wrap=True, markup=False, highlight=False)
-    else:
-        _print_records(view)
+            view = api.get(path_of("domains", domain) + "/plan", **{"for": provider})
+    print_plan(view, as_json, zone=zone)
 
 
 @domain_app.command("check")
@@ -138,7 +140,7 @@ def check(
         show.json_line(view)
     else:
         _print_checks(view)
-    _end(view)
+    end(view)
 
 
 @domain_app.command("history")
@@ -151,13 +153,7 @@ def history(
     """What has changed in the checks of a domain, newest first."""
     with Api.open(data) as api:
         items = api.get(path_of("domains", domain) + "/history", limit=limit)["items"]
-    print_list(
-        items,
-        as_json,
-        ("when (UTC)", "check", "was", "is", "meaning"),
-        lambda one: (show.moment(one["at"]), one["name"], one["before"] or "new", one["state"], one["meaning"]),
-        "Nobody has looked yet: mailfleet domain check",
-    )
+    print_history(items, as_json, "domain")
 
 
 @domain_app.command("publish")
@@ -174,7 +170,7 @@ def publish(
     if as_json:
         show.json_line(view)
     else:
-        _print_publish(view)
+        print_publish(view, "domain")
     if view["conflicts"] or view["missing"]:
         raise typer.Exit(ExitCode.REFUSED)
 
@@ -200,77 +196,6 @@ def rotate(
     _print_keys(view, as_json)
 
 
-def _print_records(view: Mapping[str, Any]) -> None:
-    """Each record in blocks of lines, value whole on its own line: DKIM keys are long and must survive copying."""
-    console = show.stdout()
-    for record in view["records"]:
-        show.say(
-            console,
-            show.styled((record["name"], "bold"), (f"  {record['type']}  ", "cyan"), (record["purpose"], "dim")),
-        )
-        console.print(show.styled(("    ", ""), (record["value"], "")), soft_wrap=True)
-    show.say(console)
-
-
-def _print_publish(view: Mapping[str, Any]) -> None:
-    console = show.stdout()
-    if not (view["changes"] or view["by_hand"] or view["conflicts"]):
-        show.say(console, "The DNS holds all of it already.")
-    verb = {True: {"add": "added", "remove": "removed"}, False: {"add": "to add", "remove": "to remove"}}[
-        view["applied"]
-    ]
-    for one in view["changes"]:
-        _print_change(verb[one["action"]], one, "green" if one["action"] == "add" else "yellow")
-    for one in view["by_hand"]:
-        _print_change("by hand: add" if one["action"] == "add" else "by hand: remove", one, "cyan")
-    for one in view["conflicts"]:
-        show.say(
-            console, show.styled(("left alone: ", "bold yellow"), (f"{one['name']} {one['type']}: {one['why']}", ""))
-        )
-        console.print(show.styled(("    there   ", "dim"), (one["there"], "")), soft_wrap=True)
-        console.print(show.styled(("    wanted  ", "dim"), (one["wanted"], "")), soft_wrap=True)
-        show.say(console, "    Publish that text yourself, or let it be done: mailfleet domain publish --adopt")
-    for name in view["unknown"]:
-        show.say(console, show.styled(("no answer: ", "magenta"), (f"no server answers for {name}", "")))
-    for name in view["missing"]:
-        show.say(console, show.styled(("not seen yet: ", "yellow"), (name, "")))
-
-
-def _print_change(word: str, one: Mapping[str, Any], colour: str) -> None:
-    console = show.stdout()
-    show.say(console, show.styled((f"{word} ", colour), (f"{one['name']} {one['type']}", "bold")))
-    console.print(show.styled(("    ", ""), (one["value"], "")), soft_wrap=True)
-
-
-def _print_checks(view: Mapping[str, Any]) -> None:
-    console = show.stdout()
-    if not view["checks"]:
-        show.say(console, "Nobody has looked yet: mailfleet domain check")
-        return
-    for one in view["checks"]:
-        found = show.shorten(one["found"], SHOWN)
-        show.say(
-            console,
-            show.styled(
-                (f"{one['state']:<8} ", _COLOURS[one["state"]]), (f"{one['name']:<22} ", "bold"), (found, "dim")
-            ),
-        )
-        if one["state"] == "ok":
-            continue
-        show.say(console, f"         {one['meaning']}")
-        if one["expected"] and one["state"] != "unknown":
-            console.print(show.styled(("         expected: ", "dim"), (one["expected"], "")), soft_wrap=True)
-        if one["next_step"]:
-            show.say(console, show.styled(("         next: ", "dim"), (one["next_step"], "")))
-    unknown = any(one["state"] == "unknown" for one in view["checks"])
-    ready = "is ready for bulk mail"
-    if not view["ready_for_bulk"]:
-        ready = "is not ready for bulk mail: campaigns from it are refused"
-    elif unknown:
-        ready = "may send bulk mail: nothing that is known speaks against it"
-    show.say(console, f"\n{view['domain']} {ready}.")
-
-
 def _print_keys(view: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         show.json_line(view)
@@ -282,7 +207,13 @@ def _print_keys(view: Mapping[str, Any], as_json: bool) -> None:
     show.table(show.stdout(), ("selector", "algorithm", "bits", "stage", "since (UTC)", "remark"), rows)
 
 
-def _end(checks: Mapping[str, Any], done: Mapping[str, Any] | None = None) -> None:
-    """The exit code: something is wrong, or could not be put right."""
-    if checks["state"] == "failed" or (done and (done["conflicts"] or done["missing"])):
-        raise typer.Exit(ExitCode.REFUSED)
+def _print_checks(view: Mapping[str, Any]) -> None:
+    if not print_checks(view, "domain"):
+        return
+    unknown = any(one["state"] == "unknown" for one in view["checks"])
+    ready = "is ready for bulk mail"
+    if not view["ready_for_bulk"]:
+        ready = "is not ready for bulk mail: campaigns from it are refused"
+    elif unknown:
+        ready = "may send bulk mail: nothing that is known speaks against it"
+    show.say(show.stdout(), f"\n{view['domain']} {ready}.")

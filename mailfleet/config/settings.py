@@ -139,6 +139,10 @@ class Dns(Section):
         "", description='A resolver that validates DNSSEC, as "address" or "address:port"; empty asks none.'
     )
     ttl_s: int = Field(300, ge=1, le=86400, description="TTL of the records that Mailfleet publishes.")
+    tlsa: bool = Field(
+        True,
+        description="Name the server's key in its plan (TLSA) where the zone is signed; off takes the records out when published.",
+    )
     hold_bulk: bool = Field(
         True, description="Take no campaign from a domain whose checks found that providers will refuse its bulk mail."
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -13,12 +16,14 @@ from mailfleet.base.errors import BusyError, ConfigError, ConflictError, InputEr
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine.certificate_views import CertificateView
 from mailfleet.engine.issuing import IssueError, Issuer, NotYetError
+from mailfleet.engine.key_records import Named
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.sites import hosts_of
 from mailfleet.net import tls_keys
 from mailfleet.net.tls_keys import challenge_certificate, read_chain
 from mailfleet.net.tls_names import loaded_context
 from mailfleet.policy import certificates as rules
+from mailfleet.policy.server_plan import tlsa_value
 from mailfleet.store import certificates as rows
 from mailfleet.store import sending
 from mailfleet.store.certificates import Certificate
@@ -28,11 +33,31 @@ from mailfleet.store.tenants import DEFAULT_TENANT
 log = structlog.get_logger()
 
 OWN = "own"  # given by a person
+LOOK_MS = 60_000  # at the DNS, while a key waits for it
 _HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
+class HostKeys(NamedTuple):
+    """What is shown for a host. ``shown`` and ``next`` are digests of keys as TLSA has them; empty where there is none to rely on.
+
+    ``source``: ``managed`` here; ``file`` of another program; ``waiting`` for the first one; ``makeshift``, which nobody trusts.
+    """
+
+    source: str
+    shown: str = ""
+    next: str = ""
+    changed_ms: int = 0
+    not_before_ms: int = 0
+    not_after_ms: int = 0
+    problem: str = ""
+
+
 class Certificates:
-    """For one process. ``issuer`` None makes none; ``next_key_ms``: how long the DNS needs to tell of a new key."""
+    """For one process. ``issuer`` None makes none; ``next_key_ms``: how long the DNS needs to tell of a new key.
+
+    ``named``: which key of a host the DNS names; no other is shown then. ``chain_file``: what listeners show where there is nothing
+    else.
+    """
 
     def __init__(
         self,
@@ -44,9 +69,13 @@ class Certificates:
         next_key_ms: int,
         clock: Clock,
         time_scale: float,
+        named: Callable[[str, str], Awaitable[Named]] | None = None,
+        chain_file: Path | None = None,
     ) -> None:
         self._database, self._box, self._issuer, self._hostname = database, box, issuer, hostname.lower()
         self._next_key_ms, self._clock, self._time_scale = next_key_ms, clock, time_scale
+        self._named, self._chain_file = named or _nothing_named, chain_file
+        self._looked_s: dict[str, float] = {}  # when the DNS was asked of a host's next key, by the monotonic clock
 
     # For people
 
@@ -62,9 +91,15 @@ class Certificates:
         return [self._view(one, now_ms) for one in await self._database.read(find)]
 
     async def renew(self, actor: Actor, host: str, *, new_key: bool) -> CertificateView:
-        """As soon as possible; with another key, when the DNS has told of it. Raises ``NotFoundError`` and ``ConflictError``."""
+        """As soon as possible; with another key, when the DNS has told of it. Raises ``NotFoundError`` and ``ConflictError``.
+
+        A next key that waits already goes on waiting.
+        """
         name, now_ms = host.strip().lower().rstrip("."), self._clock.now_ms()
-        fresh = await asyncio.to_thread(tls_keys.new_key) if new_key else None
+        fresh, since_ms = None, now_ms
+        if new_key:
+            fresh = await asyncio.to_thread(tls_keys.new_key)
+            since_ms = now_ms if await self._named(name, tls_keys.key_digest(fresh)) == "nothing" else 0
 
         def work(tx: Tx) -> Certificate:
             kept = rows.of_host(tx, name)
@@ -77,19 +112,23 @@ class Certificates:
                 what = "it was given by a person" if kept.issuer == OWN else "no authority is set (acme.directory)"
                 mend = "import its successor: mailfleet certificate import"
                 raise ConflictError(f"{name} cannot be renewed from here: {what}", where="host", mend=mend)
-            changed = kept._replace(next_try_ms=now_ms, failures=0)
-            if fresh is not None and kept.sealed_key is not None:
-                sealed = self._box.seal(fresh, _label(name))
-                changed = changed._replace(
-                    sealed_next=sealed, next_since_ms=now_ms, next_try_ms=now_ms + self._next_key_ms
-                )
+            if fresh is None or kept.sealed_key is None:
+                changed = kept._replace(next_try_ms=now_ms, failures=0)
+            else:
+                changed = kept._replace(problem="")
+                if kept.sealed_next is None:
+                    sealed = self._box.seal(fresh, _label(name))
+                    changed = changed._replace(sealed_next=sealed, next_since_ms=since_ms)
             rows.put(tx, changed)
             return changed
 
         return self._view(await self._database.write(work), now_ms)
 
     async def take(self, actor: Actor, chain: str, key: str) -> list[CertificateView]:
-        """Show a certificate that a person has, for every host that it names. Raises ``InputError`` and ``NotFoundError``."""
+        """Show a certificate that a person has, for every host that it names.
+
+        Raises ``InputError``, ``NotFoundError``, and ``ConflictError`` where the DNS names another key of the host.
+        """
         read = read_chain(chain, key.encode())
         now_ms = self._clock.now_ms()
         if read.not_after_ms <= now_ms:
@@ -100,6 +139,10 @@ class Certificates:
         except ssl.SSLError as error:
             what = f"it cannot be shown over TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
             raise InputError(what, where="chain", mend="have another one made") from None
+        ours = any(rules.covers(one, self._hostname) for one in read.names)
+        if ours and await self._named(self._hostname, tls_keys.key_digest(key.encode())) == "another":
+            mend = f"tell the DNS of it first, and wait a TTL: mailfleet server publish --also CHAIN; or {_NO_TLSA}"
+            raise ConflictError(_OTHER_KEY, where="chain", mend=mend)
 
         def work(tx: Tx) -> list[Certificate]:
             made = []
@@ -119,8 +162,13 @@ class Certificates:
         return [self._view(one, now_ms) for one in await self._database.write(work)]
 
     async def forget(self, actor: Actor, host: str) -> None:
-        """Show it no more; a host that is to have one gets a new one. Raises ``NotFoundError``."""
+        """Show it no more; a host that is to have one gets a new one.
+
+        Raises ``NotFoundError``, and ``ConflictError`` where the DNS names its key.
+        """
         name = host.strip().lower().rstrip(".")
+        if await self._named(name, "") == "another":
+            raise ConflictError(_OTHER_KEY, where="host", mend=f"renew it (mailfleet certificate renew), or {_NO_TLSA}")
 
         def work(tx: Tx) -> bool:
             return self._may_see(tx, actor, name) and rows.remove(tx, name)
@@ -129,6 +177,39 @@ class Certificates:
             raise NotFoundError(
                 f"there is no certificate for {host}", where="host", mend="see: mailfleet certificate list"
             )
+
+    async def keys_of(self, host: str) -> HostKeys:
+        """What is shown for a host, and what will be."""
+        name = host.lower()
+
+        def find(tx: Tx) -> tuple[Certificate | None, Certificate | None]:
+            own = rows.of_host(tx, name)
+            if own is not None and own.chain:
+                return own, own
+            return own, next((one for one in rows.every(tx) if one.chain and rules.covers(one.host, name)), None)
+
+        own, shown = await self._database.read(find)
+        if shown is not None and shown.sealed_key is not None:
+            coming = shown.sealed_next if shown is own else None
+            return HostKeys(
+                "managed",
+                self._digest(shown.sealed_key, shown.host),
+                self._digest(coming, name) if coming is not None else "",
+                shown.changed_ms,
+                shown.not_before_ms,
+                shown.not_after_ms,
+                shown.problem,
+            )
+        if self._issuer is not None:
+            return HostKeys("waiting", problem=own.problem if own is not None else "")
+        if self._chain_file is not None:
+            try:
+                given = await asyncio.to_thread(self._chain_file.read_text)
+                first = tls_keys.read_first(given)
+            except (OSError, InputError) as error:
+                return HostKeys("file", problem=f"{self._chain_file} cannot be read: {error}")
+            return HostKeys("file", first.digest, "", 0, first.not_before_ms, first.not_after_ms)
+        return HostKeys("makeshift")
 
     # For listeners
 
@@ -171,18 +252,45 @@ class Certificates:
             wanted = [host for host in self._wanted(tx) if not any(rules.covers(one, host) for one in given)]
             return [kept.get(host) or self._none(host) for host in wanted]
 
-        due = [one for one in await self._database.read(find) if one.next_try_ms <= now_ms]
-        for one in due:
-            await self._make(one)
-        return len(due)
+        count = 0
+        for one in await self._database.read(find):
+            switches = await self._may_switch(one, now_ms)
+            if switches or one.next_try_ms <= now_ms:
+                await self._make(one, switches=switches)
+                count += 1
+        return count
 
-    async def _make(self, old: Certificate) -> None:
+    async def _may_switch(self, kept: Certificate, now_ms: int) -> bool:
+        """Whether the next key may be shown: nowhere is another named, and has not been for as long as resolvers remember.
+
+        ``next_since_ms`` is when that was first so; 0 while it is not.
+        """
+        host = kept.host
+        if kept.sealed_next is None or (kept.problem and kept.next_try_ms > now_ms):
+            return False
+        now_s, wait_s = self._clock.monotonic_s(), min(LOOK_MS, self._next_key_ms / 2) / 1000
+        if host in self._looked_s and now_s < self._looked_s[host] + wait_s:
+            return False
+        self._looked_s[host] = now_s
+        digest = self._digest(kept.sealed_next, host)
+        told = bool(digest) and await self._named(host, digest) in ("nothing", "this")
+        if told and kept.next_since_ms:
+            return now_ms >= kept.next_since_ms + self._next_key_ms
+        since_ms = now_ms if told else 0
+        if kept.next_since_ms != since_ms:
+
+            def note(tx: Tx) -> None:
+                now = rows.of_host(tx, host)
+                if now is not None and now.sealed_next == kept.sealed_next:
+                    rows.put(tx, now._replace(next_since_ms=since_ms))
+
+            await self._database.write(note)
+        return False
+
+    async def _make(self, old: Certificate, *, switches: bool) -> None:
         assert self._issuer is not None
-        host, now_ms = old.host, self._clock.now_ms()
-        sealed = old.sealed_key
-        switches = old.sealed_next is not None and now_ms >= old.next_since_ms + self._next_key_ms
-        if switches:
-            sealed = old.sealed_next
+        host = old.host
+        sealed = old.sealed_next if switches else old.sealed_key
         if sealed is None:
             sealed = self._box.seal(await asyncio.to_thread(tls_keys.new_key), _label(host))
         key = self._box.open(sealed, _label(host))
@@ -214,8 +322,6 @@ class Certificates:
             return
         if now is not None and not switched:
             made = made._replace(sealed_next=now.sealed_next, next_since_ms=now.next_since_ms)
-            if made.sealed_next is not None:
-                made = made._replace(next_try_ms=made.next_since_ms + self._next_key_ms)
         rows.put(tx, made)
 
     async def _failed(self, old: Certificate, why: str, *, counts: bool) -> None:
@@ -244,6 +350,7 @@ class Certificates:
         return Certificate(host, issuer, "", None, None, 0, 0, 0, 0, 0, "", 0)
 
     def _view(self, one: Certificate, now_ms: int) -> CertificateView:
+        comes = one.sealed_next is not None and one.next_since_ms
         keys = [sealed for sealed in (one.sealed_key, one.sealed_next) if sealed is not None]
         return CertificateView(
             host=one.host,
@@ -252,9 +359,18 @@ class Certificates:
             not_after=rfc3339(one.not_after_ms) if one.not_after_ms else "",
             next_try=rfc3339(one.next_try_ms) if one.next_try_ms else "",
             next_key=one.sealed_next is not None,
-            tlsa=[f"3 1 1 {tls_keys.key_digest(self._box.open(sealed, _label(one.host)))}" for sealed in keys],
+            next_key_from=rfc3339(one.next_since_ms + self._next_key_ms) if comes else "",
+            tlsa=[tlsa_value(digest) for digest in (self._digest(sealed, one.host) for sealed in keys) if digest],
             problem=one.problem,
         )
+
+    def _digest(self, sealed: bytes, host: str) -> str:
+        """Of a key that is kept; empty where it cannot be opened (another master.key)."""
+        try:
+            return tls_keys.key_digest(self._box.open(sealed, _label(host)))
+        except ConfigError as error:
+            log.error("a certificate's key cannot be opened", host=host, reason=str(error))
+            return ""
 
     def _may_see(self, tx: Tx, actor: Actor, host: str) -> bool:
         """A host belongs to the nearest sending domain above it; this server's, to nobody but the first tenant."""
@@ -265,6 +381,14 @@ class Certificates:
         bare = host.removeprefix("*.")
         above = [one for one in sending.all_domains(tx) if f".{bare}".endswith(f".{one.name}")]
         return bool(above) and max(above, key=lambda one: len(one.name)).tenant_id == actor.tenant_id
+
+
+_OTHER_KEY = "the DNS names another key (TLSA): senders that use DANE would send nothing here any more"
+_NO_TLSA = "take the TLSA records out: set dns.tlsa = false, then mailfleet server publish"
+
+
+async def _nothing_named(host: str, digest: str) -> Named:
+    return "nothing"
 
 
 def _label(host: str) -> str:

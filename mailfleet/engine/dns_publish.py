@@ -23,6 +23,7 @@ from mailfleet.store.database import Database, Tx
 from mailfleet.store.dns import OwnRecord, Target
 
 LOOK_EVERY_S = 0.5
+_SETS = frozenset({"A", "AAAA", "CAA", "TLSA"})  # several at a name go well together
 
 
 class Conflict(NamedTuple):
@@ -181,7 +182,7 @@ def _for_one(
 
 def _rivals(one: Wanted, text: str) -> bool:
     """Whether a record cannot stand beside ours."""
-    if one.type == "CAA":
+    if one.type in _SETS:
         return False
     if one.type != "TXT" or one.check.startswith("dkim:"):
         return True

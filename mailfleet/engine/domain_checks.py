@@ -137,12 +137,12 @@ class DomainChecker:
         served = sts_checks.served(domain, policy, text, why)
         return [
             host_checks.either(found[sts_checks.HOST], served) if served.state == "ok" else served,
-            sts_checks.hosts(policy, _known(mx), mx.words),
+            sts_checks.hosts(policy, known(mx), mx.words),
         ]
 
     async def _replies(self, facts: Facts) -> Check:
         mx, address = await asyncio.gather(self._dns.ask(facts.domain, "MX"), self._dns.ask(facts.domain, "A"))
-        return host_checks.replies(_known(mx), _known(address), mx.words)
+        return host_checks.replies(known(mx), known(address), mx.words)
 
     async def _source(self, source: Egress, facts: Facts) -> list[Check]:
         address = ipaddress.ip_address(source.address)
@@ -153,11 +153,11 @@ class DomainChecker:
         host = await self._host(ehlo, f"host:{source.name}", (str(address),))
         asked = await self._dns.ask(address.reverse_pointer, "PTR")
         servers = tuple(f"{one.server}: {one.outcome}" for one in asked.said)
-        return [host, host_checks.pointer(f"ptr:{source.name}", ehlo, _known(asked), servers, asked.words)]
+        return [host, host_checks.pointer(f"ptr:{source.name}", ehlo, known(asked), servers, asked.words)]
 
     async def _host(self, host: str, name: str, addresses: Sequence[str]) -> Check:
         four, six = await asyncio.gather(self._dns.ask(host, "A"), self._dns.ask(host, "AAAA"))
-        return host_checks.host(name, host, addresses, _known(four), _known(six), four.words)
+        return host_checks.host(name, host, addresses, known(four), known(six), four.words)
 
 
 def heard(asked: Asked) -> list[Heard]:
@@ -168,7 +168,7 @@ def heard(asked: Asked) -> list[Heard]:
     ]
 
 
-def _known(asked: Asked) -> tuple[str, ...] | None:
+def known(asked: Asked) -> tuple[str, ...] | None:
     """All that any server has; None where none answers."""
     return asked.records if asked.answers else None
 

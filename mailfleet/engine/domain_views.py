@@ -11,6 +11,13 @@ class _View(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class FormField(_View):
+    """A field of a form, and what belongs in it."""
+
+    label: str
+    value: str
+
+
 class PlannedRecord(_View):
     """A record that the DNS must hold."""
 
@@ -23,14 +30,30 @@ class PlannedRecord(_View):
         description="`own`: the name is ours; `merge`: what others have there stays in it; `leave`: it stays where something is there."
     )
     line: str = Field(description="As a line of a zone file.")
+    in_zone: str = Field("", description="With `for`: the zone that it belongs in.")
+    fields: list[FormField] = Field([], description="With `for`: what the provider's form wants, in its order.")
+    note: str = Field("", description="With `for`: what else to know of it there.")
 
 
-class PlanView(_View):
+class _Plan(_View):
+    records: list[PlannedRecord]
+    zone: str = Field(description="All of it as text of a zone file.")
+    provider: str = Field("", description="With `for`: whose form.")
+    provider_note: str = ""
+    provider_page: str = Field("", description="The provider's own words on its form.")
+
+
+class PlanView(_Plan):
     """All records of a domain."""
 
     domain: str
-    records: list[PlannedRecord]
-    zone: str = Field(description="All of it as text of a zone file.")
+
+
+class ServerPlanView(_Plan):
+    """All records of the install itself."""
+
+    hostname: str
+    notes: list[str] = Field(description="What is not planned, and why.")
 
 
 class CheckView(_View):
@@ -54,6 +77,14 @@ class ChecksView(_View):
     state: str = Field(description="The worst of all.")
     ready_for_bulk: bool
     why_not: list[str] = Field(description="What keeps bulk mail from leaving.")
+    checks: list[CheckView]
+
+
+class ServerChecksView(_View):
+    """Every check of the install itself."""
+
+    hostname: str
+    state: str = Field(description="The worst of all.")
     checks: list[CheckView]
 
 
@@ -87,16 +118,26 @@ class ConflictView(_View):
     why: str
 
 
-class PublishView(_View):
-    """What was changed, or would be."""
-
-    domain: str
+class _Published(_View):
     applied: bool
     changes: list[ChangeView]
     by_hand: list[ChangeView] = Field(description="Of zones that nobody told how to write to.")
     conflicts: list[ConflictView]
     unknown: list[str] = Field(description="Names for which no server answers; nothing is done there.")
     missing: list[str] = Field(description="What was published and is not seen on every server yet.")
+
+
+class PublishView(_Published):
+    """What was changed, or would be."""
+
+    domain: str
+
+
+class ServerPublishView(_Published):
+    """What was changed, or would be, for the install itself."""
+
+    hostname: str
+    notes: list[str] = Field(description="What is not planned, and why.")
 
 
 class KeyView(_View):

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import orjson
 import structlog
 
-from mailfleet.base.clock import Clock, rfc3339
+from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.base.ids import IdGenerator
-from mailfleet.engine.dns_publish import Diff, DnsPublisher, Zones
+from mailfleet.engine import check_book
+from mailfleet.engine.dns_plans import PlanWriter, published
+from mailfleet.engine.dns_publish import DnsPublisher, Zones
 from mailfleet.engine.domain_checks import DomainChecker
 from mailfleet.engine.domain_facts import facts, own_domain, sources
-from mailfleet.engine.domain_views import (
-    ChangeView,
-    ChecksView,
-    CheckView,
-    ConflictView,
-    PastCheckView,
-    PlannedRecord,
-    PlanView,
-    PublishView,
-)
+from mailfleet.engine.domain_views import ChecksView, PastCheckView, PlanView, PublishView
 from mailfleet.engine.requests import Actor
 from mailfleet.mail.address import domain_to_ascii
-from mailfleet.net.dns_update import Change
 from mailfleet.policy import dns_checks
-from mailfleet.policy.dns_checks import Kept
-from mailfleet.policy.dns_plan import Facts, Wanted, never_sends, plan, rdata_text, zone_text
+from mailfleet.policy.dns_checks import Check, Kept
+from mailfleet.policy.dns_plan import Facts, Wanted, never_sends, plan
 from mailfleet.policy.lifecycle import EventKind
 from mailfleet.store import dns as dns_rows
 from mailfleet.store import sending
 from mailfleet.store.database import Database, Tx
-from mailfleet.store.dns import OwnRecord, Past
+from mailfleet.store.dns import OwnRecord
 from mailfleet.store.egress import Egress
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.sending import SendingDomain
@@ -41,9 +34,6 @@ from mailfleet.store.sending import SendingDomain
 log = structlog.get_logger()
 
 SEEN_WITHIN_S = 20.0
-CHECK_EVERY_MS = 6 * 3_600_000
-HURRY_MS = 15 * 60_000  # while something is not right
-_WORST = ("ok", "warning", "unknown", "failed")
 
 
 class Domains:
@@ -54,32 +44,36 @@ class Domains:
         database: Database,
         checker: DomainChecker,
         publisher: DnsPublisher,
+        writer: PlanWriter,
         *,
         hostname: str,
-        ttl_s: int,
         clock: Clock,
         ids: IdGenerator,
         time_scale: float,
         authority: str = "",
     ) -> None:
         self._database, self._checker, self._publisher = database, checker, publisher
-        self._hostname, self._ttl_s, self._authority = hostname, ttl_s, authority
+        self._writer, self._hostname, self._authority = writer, hostname, authority
         self._clock, self._ids, self._time_scale = clock, ids, time_scale
 
     # Plan
 
-    async def plan(self, actor: Actor, name: str, *, looks: bool = True) -> PlanView:
-        """``looks``: with what others have in the DNS now taken into account. Raises ``NotFoundError``."""
+    async def plan(self, actor: Actor, name: str, provider: str = "", *, looks: bool = True) -> PlanView:
+        """``looks``: with what others have in the DNS now taken into account; ``provider``: with what its form wants.
+
+        Raises ``NotFoundError`` and ``InputError`` (no such provider).
+        """
         domain, known, _ = await self._facts(actor, name)
         if not looks:
-            return self._plan_view(domain.name, plan(known))
+            return PlanView(domain=domain.name, **await self._writer.answer(plan(known), provider))
         own = await self._database.read(lambda tx: dns_rows.own_records(tx, domain.id))
-        return self._plan_view(domain.name, plan(known, await self._checker.existing(known, _values(own))))
+        records = plan(known, await self._checker.existing(known, _values(own)))
+        return PlanView(domain=domain.name, **await self._writer.answer(records, provider))
 
-    async def plan_never_sends(self, name: str) -> PlanView:
+    async def plan_never_sends(self, name: str, provider: str = "") -> PlanView:
         """For a domain that sends and receives nothing. Raises ``InputError``."""
         domain = domain_to_ascii(name.strip())
-        return self._plan_view(domain, never_sends(domain))
+        return PlanView(domain=domain, **await self._writer.answer(never_sends(domain), provider))
 
     # Checks
 
@@ -100,20 +94,8 @@ class Domains:
     async def history(self, actor: Actor, name: str, limit: int) -> list[PastCheckView]:
         """What has changed, newest first. Raises ``NotFoundError``."""
 
-        def find(tx: Tx) -> list[Past]:
-            return dns_rows.past(tx, own_domain(tx, actor, name).name, limit)
-
-        return [
-            PastCheckView(
-                at=rfc3339(one.at_ms),
-                name=one.name,
-                before=one.before,
-                state=one.state,
-                found=one.found,
-                meaning=one.meaning,
-            )
-            for one in await self._database.read(find)
-        ]
+        rows = await self._database.read(lambda tx: dns_rows.past(tx, own_domain(tx, actor, name).name, limit))
+        return check_book.past_views(rows)
 
     async def run_due(self) -> int:
         """Check the domains whose time has come; returns how many that were."""
@@ -127,7 +109,7 @@ class Domains:
                 raise
             except Exception:  # one that cannot be looked at must not keep the others from it
                 log.exception("a domain cannot be checked", domain=domain.name)
-                later = domain._replace(next_check_ms=now_ms + round(HURRY_MS / self._time_scale))
+                later = domain._replace(next_check_ms=now_ms + round(check_book.HURRY_MS / self._time_scale))
                 await self._database.write(lambda tx, one=later: sending.update(tx, one))  # type: ignore[misc]  # bound at once
         return len(due)
 
@@ -138,37 +120,16 @@ class Domains:
         now_ms = self._clock.now_ms()
 
         def work(tx: Tx) -> dict[str, Kept]:
-            before = dns_rows.standing(tx, domain.name)
-            after = {}
-            for one in checks:
-                was = before.get(one.name)
-                after[one.name] = kept = dns_checks.settle(was, one, now_ms, calm=calm)
-                self._tell(tx, domain, was, kept, now_ms)
-            dns_rows.put_standing(tx, domain.name, after)
-            bad = any(one.check.state in ("failed", "unknown") or one.doubt for one in after.values())
-            wait_ms = round((HURRY_MS if bad else CHECK_EVERY_MS) / self._time_scale)
+            after = check_book.enter(
+                tx, self._ids, domain.name, checks, now_ms, calm=calm, tell=partial(_tell, tx, domain, now_ms)
+            )
             current = sending.by_name(tx, domain.name)
             if current is not None:
+                wait_ms = round(check_book.wait_ms(after) / self._time_scale)
                 sending.update(tx, current._replace(next_check_ms=now_ms + wait_ms))
             return after
 
         return await self._database.write(work)
-
-    def _tell(self, tx: Tx, domain: SendingDomain, was: Kept | None, now: Kept, now_ms: int) -> None:
-        """A change of state is history, and an event."""
-        before = "" if was is None else was.check.state
-        if before == now.check.state:
-            return
-        check = now.check
-        row = Past(self._ids.next(), domain.name, check.name, before, check.state, check.found, check.meaning, now_ms)
-        dns_rows.add_past(tx, row)
-        if before:
-            data = {
-                "domain": domain.name, "check": check.name, "before": before, "state": check.state,
-                "found": check.found, "meaning": check.meaning, "next_step": check.next_step,
-            }  # fmt: skip
-            text = orjson.dumps(data).decode()
-            append(tx, [EventRow(now_ms, domain.tenant_id, EventKind.DOMAIN_CHANGED, 0, 0, text)])
 
     # Publishing
 
@@ -204,7 +165,7 @@ class Domains:
             missing = await self._publisher.seen(
                 [one for one in wanted if (one.name, one.type) in added], SEEN_WITHIN_S
             )
-        return _publish_view(domain.name, diff, by_hand, missing, applied=not dry_run)
+        return PublishView(domain=domain.name, **published(diff, by_hand, missing, applied=not dry_run))
 
     async def remove(self, actor: Actor, name: str) -> PublishView:
         """Take everything of ours out of the DNS again; for a domain that is to be removed. Raises as ``publish``."""
@@ -212,7 +173,7 @@ class Domains:
         own, zones = await self._own(domain)
         diff = await self._publisher.diff([], own, adopt=False)
         by_hand = await self._publisher.publish(domain.id, diff, zones)
-        return _publish_view(domain.name, diff, by_hand, [], applied=True)
+        return PublishView(domain=domain.name, **published(diff, by_hand, [], applied=True))
 
     # Inside
 
@@ -231,17 +192,10 @@ class Domains:
         keys = sending.keys(tx, domain.id)
         return facts(tx, domain, keys, self._hostname, self._authority), sources(tx, domain.tenant_id)
 
-    def _plan_view(self, domain: str, records: list[Wanted]) -> PlanView:
-        return PlanView(
-            domain=domain,
-            records=[
-                PlannedRecord(
-                    **one._asdict(), line=f"{one.name}. {self._ttl_s} IN {one.type} {rdata_text(one.type, one.value)}"
-                )
-                for one in records
-            ],
-            zone=zone_text(records, self._ttl_s),
-        )
+
+def _tell(tx: Tx, domain: SendingDomain, now_ms: int, check: Check, before: str) -> None:
+    data = orjson.dumps({"domain": domain.name, **check_book.event_data(check, before)}).decode()
+    append(tx, [EventRow(now_ms, domain.tenant_id, EventKind.DOMAIN_CHANGED, 0, 0, data)])
 
 
 def _values(own: Sequence[OwnRecord]) -> set[str]:
@@ -249,44 +203,11 @@ def _values(own: Sequence[OwnRecord]) -> set[str]:
 
 
 def _checks_view(domain: str, kept: dict[str, Kept]) -> ChecksView:
-    checks = [one.check for one in kept.values()]
-    states = [one.state for one in checks]
-    not_ready = dns_checks.ready_for_bulk(checks)
+    not_ready = dns_checks.ready_for_bulk([one.check for one in kept.values()])
     return ChecksView(
         domain=domain,
-        state=max(states, key=_WORST.index, default="unknown"),
+        state=check_book.worst(kept),
         ready_for_bulk=not not_ready,
         why_not=[f"{one.name}: {one.meaning}" for one in not_ready],
-        checks=[
-            CheckView(
-                name=one.check.name,
-                state=one.check.state,
-                found=one.check.found,
-                expected=one.check.expected,
-                servers=list(one.check.servers),
-                meaning=one.check.meaning,
-                next_step=one.check.next_step,
-                since=rfc3339(one.since_ms),
-                seen=rfc3339(one.seen_ms),
-            )
-            for one in kept.values()
-        ],
+        checks=check_book.check_views(kept),
     )
-
-
-def _publish_view(
-    domain: str, diff: Diff, by_hand: list[Change], missing: list[Wanted], *, applied: bool
-) -> PublishView:
-    return PublishView(
-        domain=domain,
-        applied=applied,
-        changes=[_change_view(one) for one in diff.changes if one not in by_hand],
-        by_hand=[_change_view(one) for one in by_hand],
-        conflicts=[ConflictView(**one._asdict()) for one in diff.conflicts],
-        unknown=list(dict.fromkeys(diff.unknown)),
-        missing=[f"{one.name} {one.type}" for one in missing],
-    )
-
-
-def _change_view(one: Change) -> ChangeView:
-    return ChangeView(action=one.action, name=one.name, type=one.type, value=one.value)

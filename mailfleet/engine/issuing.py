@@ -31,7 +31,6 @@ from mailfleet.store.database import Database, Tx
 log = structlog.get_logger()
 
 SEEN_WITHIN_S = 60.0
-NOBODY = 0  # records of challenges belong to no sending domain
 
 
 class IssueError(MailfleetError):
@@ -140,7 +139,7 @@ class AcmeIssuer:
         """Put one TXT record ``[name, value]`` there, or none; what an earlier order left goes. Raises ``ConflictError``."""
 
         def find(tx: Tx) -> tuple[list[dns_rows.OwnRecord], Zones]:
-            return dns_rows.own_records(tx, NOBODY), Zones(dns_rows.targets(tx))
+            return dns_rows.own_records(tx, dns_rows.NOBODY), Zones(dns_rows.targets(tx))
 
         own, zones = await self._database.read(find)
         changes = [Change("remove", one.name, one.type, one.value) for one in own]
@@ -150,7 +149,7 @@ class AcmeIssuer:
             raise ConflictError(
                 f"nobody said how the zone of {wanted[0]} is written to", where="dns-01", mend="mailfleet dns add"
             )
-        await self._publisher.publish(NOBODY, Diff(tuple(changes), ()), zones)
+        await self._publisher.publish(dns_rows.NOBODY, Diff(tuple(changes), ()), zones)
         if wanted:
             record = Wanted("acme", wanted[0], "TXT", wanted[1], "a certificate authority looks here", "merge")
             if await self._publisher.seen([record], SEEN_WITHIN_S):

@@ -18,6 +18,7 @@ from mailfleet.engine.domains import Domains
 from mailfleet.engine.recover import recover_lease, slot_lock
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.rotation import Rotation
+from mailfleet.engine.server_dns import ServerDns
 from mailfleet.policy.brakes import loosen
 from mailfleet.policy.warmup import Plan
 from mailfleet.store import access, allowances, brakes, campaigns, clock_steps, events, queue
@@ -44,15 +45,17 @@ class Maintainer:
         blocklists: Blocklists | None = None,
         plans: Mapping[str, Plan] | None = None,
         dns: tuple[Domains, Rotation] | None = None,
+        server_dns: ServerDns | None = None,
         certificates: Certificates | None = None,
     ) -> None:
         self._database, self._run_folder, self._clock = database, run_folder, clock
         self._time_scale, self._reputation, self._blocklists = time_scale, reputation, blocklists
         self._plans = plans or {}
-        self._dns, self._certificates = dns, certificates
+        self._dns, self._server_dns, self._certificates = dns, server_dns, certificates
         self._looking: asyncio.Task[int] | None = None
         self._checking: asyncio.Task[None] | None = None
         self._issuing: asyncio.Task[int] | None = None
+        self._server_look: asyncio.Task[None] | None = None
         self._ahead_ms: int | None = None  # of the wall clock before the monotonic one, when last looked at
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -69,7 +72,12 @@ class Maintainer:
             if turn % 4 == 0:
                 works += [self.reap_leases, self.finish_done]
             if turn % 10 == 0:
-                works += [self.look_at_block_lists, self.look_at_domains, self.look_at_certificates]
+                works += [
+                    self.look_at_block_lists,
+                    self.look_at_domains,
+                    self.look_at_certificates,
+                    self.look_at_server,
+                ]
             if turn % 60 == 0:
                 works += [self.look_at_reputation]
             if turn % 600 == 0:
@@ -118,6 +126,14 @@ class Maintainer:
             self._issuing,
             asyncio.create_task(self._certificates.run_due(), name="certificates"),
         )
+        if before is not None:
+            before.result()
+
+    async def look_at_server(self) -> None:
+        """What the DNS holds for the install itself, beside everything else as well."""
+        if self._server_dns is None or (self._server_look is not None and not self._server_look.done()):
+            return
+        before, self._server_look = self._server_look, asyncio.create_task(self._server_dns.run(), name="server DNS")
         if before is not None:
             before.result()
 

@@ -24,6 +24,7 @@ from mailfleet.engine.relay_check import RelayChecker
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.rotation import Rotation
+from mailfleet.engine.server_dns import ServerDns
 from mailfleet.engine.steer import Steering
 from mailfleet.engine.views import (
     CampaignAccepted,
@@ -233,3 +234,4 @@ class Services:
     reputation: Reputation
     blocklists: Blocklists
     certificates: Certificates
+    server_dns: ServerDns

@@ -25,6 +25,7 @@ from mailfleet.listen.api import (
     messages,
     observe,
     reputation,
+    server_dns,
 )
 from mailfleet.listen.api.bodies import CampaignBody, CampaignOptions, MessageBody
 from mailfleet.listen.http_auth import Engine
@@ -93,6 +94,7 @@ def create_app(services: Services, settings: Settings, telemetry: metrics.Teleme
         reputation.router,
         blocklists.router,
         domains.router,
+        server_dns.router,
         certificates.router,
     ):
         app.include_router(router, responses=problems)

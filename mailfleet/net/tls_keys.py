@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mailfleet.base.errors import InputError
@@ -45,6 +46,14 @@ class Read(NamedTuple):
     """What a chain says of itself. ``names``: lower case, may begin with ``*.``."""
 
     names: tuple[str, ...]
+    not_before_ms: int
+    not_after_ms: int
+
+
+class First(NamedTuple):
+    """The certificate that a server shows. ``digest``: of its key, as ``key_digest`` has it."""
+
+    digest: str
     not_before_ms: int
     not_after_ms: int
 
@@ -107,9 +116,25 @@ def _private(key: bytes) -> PrivateKey:
 
 def key_digest(key: bytes) -> str:
     """SHA-256 of the public key as TLSA has it (selector 1, RFC 6698 2.1): hexadecimal."""
-    public = _load(key).public_key()
-    form = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(form).hexdigest()
+    return _digest(_load(key).public_key())
+
+
+def read_first(chain: str) -> First:
+    """The first certificate of a chain, PEM. Raises ``InputError``."""
+    try:
+        first = x509.load_pem_x509_certificates(chain.encode())[0]
+    except _UNREADABLE:
+        raise InputError("there is no certificate in it", where="chain", mend="give the chain in PEM form") from None
+    return First(
+        _digest(first.public_key()),
+        round(first.not_valid_before_utc.timestamp() * 1000),
+        round(first.not_valid_after_utc.timestamp() * 1000),
+    )
+
+
+def shown_digest(certificate: bytes) -> str:
+    """Of the key of a certificate that was shown, DER. Raises ``ValueError``."""
+    return _digest(x509.load_der_x509_certificate(certificate).public_key())
 
 
 def challenge_certificate(host: str, answer: str) -> tuple[str, bytes]:
@@ -178,6 +203,11 @@ _USAGE = x509.KeyUsage(
     digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
     key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
 )  # fmt: skip
+
+
+def _digest(public: CertificatePublicKeyTypes) -> str:
+    form = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(form).hexdigest()
 
 
 def _load(key: bytes) -> PrivateKey:

@@ -77,6 +77,9 @@ class EventKind(StrEnum):
     LISTING_CLOSED = "listing_closed"
     COMPLAINED = "complained"
     DOMAIN_CHANGED = "domain_changed"  # a check of a sending domain's DNS stands otherwise than before
+    SERVER_CHANGED = (
+        "server_changed"  # a check of what the DNS holds for the install itself stands otherwise than before
+    )
     KEY_CHANGED = "key_changed"  # a DKIM key was made, signs, was put aside or is gone
 
 

@@ -8,6 +8,11 @@ from typing import NamedTuple
 from mailfleet.policy.dns_checks import Check, Kept
 from mailfleet.store.database import Tx
 
+# What dns_record has in place of a sending domain's id
+NOBODY = 0  # answers to an authority's challenges
+SERVER = -1  # the install itself: its name and its sources
+SERVER_SUBJECT = "(server)"  # its checks; no domain is called so
+
 
 class Target(NamedTuple):
     """A zone, and how it is written to. The secret is sealed under the label ``dns:<zone>``."""

@@ -26,7 +26,7 @@ dns_target = Table(  # a zone that may be written to
 dns_record = Table(  # a record that we put there, and so may change and remove
     "dns_record",
     metadata,
-    key_column("domain_id"),
+    key_column("domain_id"),  # or what store/dns.py has in its place
     key_text("name"),
     key_text("type"),
     key_text("value"),
@@ -36,7 +36,7 @@ dns_record = Table(  # a record that we put there, and so may change and remove
 domain_check = Table(  # how each check stands
     "domain_check",
     metadata,
-    key_text("subject"),  # a sending domain
+    key_text("subject"),  # a sending domain, or the install (store/dns.py)
     key_text("name"),
     text_column("state"),  # ok | warning | failed | unknown
     text_column("found"),

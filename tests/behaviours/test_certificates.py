@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,19 @@ HOST = "mail.shop.test"
 
 
 class Plant:
-    """A server that asks Pebble for its certificates, and the zone that it may write to."""
+    """A server that asks Pebble for its certificates, and the zone that it may write to, or other ``zones``."""
 
-    def __init__(self, folder: Path, challenge: str, life_s: int = 90 * 86_400) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        challenge: str,
+        life_s: int = 90 * 86_400,
+        zones: Mapping[str, list[str]] | None = None,
+        *,
+        signed: bool = False,
+    ) -> None:
         zone = ["mail A 127.0.0.1", "@ MX 10 mx.office", "mx.office A 127.0.0.9", "wrong A 127.0.0.77"]
-        self.knot = Knot(folder / "knot", {"shop.test": zone}, secret=SECRET)
+        self.knot = Knot(folder / "knot", zones or {"shop.test": zone}, secret=SECRET, signed=signed)
         self.http_port, self.tls_port = free_port(), free_port()
         self.pebble = Pebble(
             folder / "pebble", dns=self.knot.address, http_port=self.http_port, tls_port=self.tls_port, life_s=life_s

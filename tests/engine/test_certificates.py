@@ -11,8 +11,9 @@ from mailfleet.base.errors import ConflictError, InputError, NotFoundError
 from mailfleet.base.ids import TenantId
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine.certificates import Certificates
+from mailfleet.engine.key_records import Named
 from mailfleet.engine.requests import Actor
-from mailfleet.net.tls_keys import new_key
+from mailfleet.net.tls_keys import key_digest, new_key
 from tests.engine.plant import DOMAIN, HOST, NOW_MS, OWNER, Plant
 from tests.net.handshakes import AUTHORITY
 
@@ -145,3 +146,75 @@ async def test_a_domain_above_gives_no_right_to_the_server_or_to_a_domain_below(
         with pytest.raises(NotFoundError):
             await certificates.take(TENANT, *made(host))
     await certificates.take(TENANT, *made("other.example", "*.example"))
+
+
+class _Made:
+    """An authority that makes whatever is asked for."""
+
+    name = "acme"
+
+    async def issue(self, host: str, key: bytes) -> str:
+        return AUTHORITY.issue([x509.DNSName(host)], key, NOW)
+
+
+async def test_a_next_key_waits_until_the_dns_has_long_named_it(plant: Plant) -> None:
+    says: list[Named] = ["another"]
+
+    async def named(host: str, digest: str) -> Named:
+        return says[0]
+
+    certificates = Certificates(
+        plant.database, plant.box, _Made(), hostname=HOST, next_key_ms=60_000, clock=plant.clock, time_scale=1,
+        named=named,
+    )  # fmt: skip
+    assert await certificates.run_due() == 1
+    first = (await certificates.keys_of(HOST)).shown
+    view = await certificates.renew(OWNER, HOST, new_key=True)
+    assert (view.next_key, view.next_key_from) == (True, "")
+    coming = (await certificates.keys_of(HOST)).next
+    assert view.tlsa == [f"3 1 1 {first}", f"3 1 1 {coming}"]
+    await certificates.renew(OWNER, HOST, new_key=True)
+    assert (await certificates.keys_of(HOST)).next == coming, "one at a time: the DNS may name it already"
+
+    async def later(answer: Named, skip_s: float = 61) -> bool:
+        """Whether the next key is shown after so long."""
+        says[0] = answer
+        plant.clock.skip(skip_s)
+        await certificates.run_due()
+        return (await certificates.keys_of(HOST)).shown == coming
+
+    assert not await later("another", DAY_S)
+    assert not await later("this"), "seen for the first time"
+    assert not await later("unknown"), "and lost again"
+    assert not await later("this")
+    assert not await later("this", 31)
+    assert not await later("another", 31)
+    assert not await later("this")
+    await certificates.renew(OWNER, HOST, new_key=False)
+    assert await certificates.run_due() == 1, "the key in use is renewed meanwhile"
+    assert (await certificates.keys_of(HOST))[1:3] == (first, coming)
+    assert await later("this")
+    assert (await certificates.keys_of(HOST)).next == ""
+
+
+async def test_no_key_is_shown_that_the_dns_does_not_name(plant: Plant) -> None:
+    chain, key = made(HOST)
+    says: list[Named] = ["another"]
+
+    async def named(host: str, digest: str) -> Named:
+        assert digest == key_digest(key.encode()) or digest == ""
+        return says[0]
+
+    certificates = Certificates(
+        plant.database, plant.box, None, hostname=HOST, next_key_ms=1000, clock=plant.clock, time_scale=1, named=named
+    )
+    with pytest.raises(ConflictError, match="the DNS names another key"):
+        await certificates.take(OWNER, chain, key)
+    says[0] = "this"
+    await certificates.take(OWNER, chain, key)
+    says[0] = "another"
+    with pytest.raises(ConflictError, match="the DNS names another key"):
+        await certificates.forget(OWNER, HOST)
+    says[0] = "unknown"  # a DNS that is away keeps nobody from anything
+    await certificates.take(OWNER, chain, key)
+    await certificates.forget(OWNER, HOST)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mailfleet.base.clock import SystemClock
+from mailfleet.base.clock import Clock, SystemClock
 from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFoundError, Problem
 from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.config.blocklists import load_blocklists
+from mailfleet.config.dns_forms import load_dns_forms
 from mailfleet.config.providers import load_providers
 from mailfleet.config.warmup import load_plans
 from mailfleet.engine.blocklists import Blocklists
@@ -22,6 +23,7 @@ from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.connect import Connector, Way
 from mailfleet.engine.descriptors import Descriptors
+from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.dns_zones import DnsZones
 from mailfleet.engine.domain_checks import DomainChecker
@@ -35,6 +37,9 @@ from mailfleet.engine.relay_check import RelayChecker
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.rotation import Rotation
+from mailfleet.engine.server_checks import ServerChecker
+from mailfleet.engine.server_dns import ServerDns
+from mailfleet.engine.server_facts import Install, TlsPort
 from mailfleet.engine.services import MAX_CHUNK_ROWS, Services
 from mailfleet.engine.shared import LongReads
 from mailfleet.engine.steer import Steering
@@ -67,6 +72,7 @@ from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.dns_update import DynamicUpdate
 from mailfleet.net.policy_fetch import PolicyFetcher
 from mailfleet.net.resolver import Resolver
+from mailfleet.net.shown_key import KeyProbe
 from mailfleet.net.smtp_peer import ClientOptions
 from mailfleet.store.database import open_database
 from mailfleet.store.dns import Target
@@ -204,8 +210,9 @@ class MemoryEngine:
         self.broken = False
         self.steered: list[tuple[str, str]] = []
 
-    def _names(self, clock: SystemClock, ids: IdGenerator) -> None:
+    def _names(self, clock: Clock, ids: IdGenerator) -> None:
         """What has to do with the DNS. Nobody is asked."""
+        name, scale = "mail.us.test", 1.0
         authoritative = Authoritative(DnsQuerier(["127.0.0.1:9"], 0.1, clock), timeout_s=0.1, loopback_only=True)
         box = SecretBox(bytes(32))
 
@@ -217,9 +224,10 @@ class MemoryEngine:
             Resolver(["127.0.0.1:9"], 0.1, clock), ssl.create_default_context(), ipv6=False, loopback_only=True
         )
         checker = DomainChecker(authoritative, None, fetcher, private=True)
+        writer = PlanWriter(authoritative, load_dns_forms(), 60)
         self.domains = Domains(
-            self.database, checker, publisher,
-            hostname="mail.us.test", ttl_s=60, clock=clock, ids=ids, time_scale=1,
+            self.database, checker, publisher, writer,
+            hostname=name, clock=clock, ids=ids, time_scale=scale,
         )  # fmt: skip
 
         self.dns_zones = DnsZones(self.database, box, update_of, clock, ids)
@@ -227,13 +235,19 @@ class MemoryEngine:
         async def mail_hosts(domain: str) -> tuple[list[str], str]:
             return [], "nobody is asked"
 
-        self.domain_options = DomainOptions(self.database, mail_hosts, "mail.us.test")
+        self.domain_options = DomainOptions(self.database, mail_hosts, name)
         self.certificates = Certificates(
-            self.database, box, None, hostname="mail.us.test", next_key_ms=1000, clock=clock, time_scale=1
+            self.database, box, None, hostname=name, next_key_ms=1000, clock=clock, time_scale=scale
         )
         self.rotation = Rotation(
             self.database, box, Catalog(self.database, box, clock), self.domains, publisher,
-            hostname="mail.us.test", clock=clock, ids=ids, time_scale=1,
+            hostname=name, clock=clock, ids=ids, time_scale=scale,
+        )  # fmt: skip
+        install = Install(name, "", (), True, "", (TlsPort(25, "127.0.0.1", 9),))
+        server_checker = ServerChecker(authoritative, None, checker, KeyProbe(name, 0.1, loopback_only=True), install)
+        self.server_dns = ServerDns(
+            self.database, server_checker, publisher, writer, self.certificates, install,
+            next_key_ms=1000, clock=clock, ids=ids, time_scale=scale,
         )  # fmt: skip
         querier = DnsQuerier(["127.0.0.1:9"], 0.1, clock)
         self.blocklists = Blocklists(
@@ -251,6 +265,7 @@ class MemoryEngine:
             domain_options=self.domain_options,
             dns_zones=self.dns_zones,
             certificates=self.certificates,
+            server_dns=self.server_dns,
             rotation=self.rotation,
             fleet=self.fleet,
             relays=self.relays,

@@ -22,6 +22,12 @@ from mailfleet.mail.bimi import MAX_BYTES
 
 router = APIRouter(prefix="/v1")
 TAG = "DNS of sending domains"
+Provider = Annotated[
+    str,
+    Query(
+        alias="for", max_length=50, description="A DNS provider: with what its form wants, `cloudflare` for example."
+    ),
+]
 
 
 class _Body(BaseModel):
@@ -94,15 +100,17 @@ class ZoneList(BaseModel):
 
 
 @router.get("/domains/{domain}/plan", tags=[TAG], summary="See what the DNS must hold")
-async def plan(domain: str, actor: Reader, engine: Engine) -> PlanView:
+async def plan(domain: str, actor: Reader, engine: Engine, provider: Provider = "") -> PlanView:
     """What others have in the DNS now is taken into account."""
-    return await engine.domains.plan(actor, domain)
+    return await engine.domains.plan(actor, domain, provider)
 
 
 @router.get("/dns-plans/never-sends", tags=[TAG], summary="Plan a domain that never sends")
-async def plan_never_sends(actor: Reader, engine: Engine, domain: Annotated[str, Query(max_length=300)]) -> PlanView:
+async def plan_never_sends(
+    actor: Reader, engine: Engine, domain: Annotated[str, Query(max_length=300)], provider: Provider = ""
+) -> PlanView:
     """Records by which nobody can speak in its name."""
-    return await engine.domains.plan_never_sends(domain)
+    return await engine.domains.plan_never_sends(domain, provider)
 
 
 @router.get("/domains/{domain}/checks", tags=[TAG], summary="See how the checks stand")

@@ -1,0 +1,188 @@
+"""Looking at what the DNS holds for the install itself, server by server. What it means is said in ``policy.server_checks``."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Mapping, Sequence
+
+from mailfleet.base.clock import rfc3339
+from mailfleet.engine.certificates import HostKeys
+from mailfleet.engine.domain_checks import DomainChecker, heard, known
+from mailfleet.engine.server_facts import Install, counts
+from mailfleet.mail.spf import SpfResult, check_host
+from mailfleet.mail.spf_record import is_spf
+from mailfleet.net.authoritative import Asked, Authoritative
+from mailfleet.net.secure_dns import SecureDns
+from mailfleet.net.shown_key import KeyProbe
+from mailfleet.policy import certificates, dns_checks, host_checks, server_checks
+from mailfleet.policy.dns_checks import Check
+from mailfleet.policy.dns_plan import Wanted
+from mailfleet.policy.server_plan import Caa, Sender, ServerExisting, ServerFacts, ServerPlan, ehlo_names, tlsa_name
+from mailfleet.store.dns import OwnRecord
+
+
+class ServerChecker:
+    """For one process. ``secure``: a resolver that validates, if there is one to be asked."""
+
+    def __init__(
+        self,
+        authoritative: Authoritative,
+        secure: SecureDns | None,
+        domains: DomainChecker,
+        probe: KeyProbe,
+        install: Install,
+    ) -> None:
+        self._dns, self._secure, self._domains = authoritative, secure, domains
+        self._probe, self._install = probe, install
+
+    async def existing(self, facts: ServerFacts, own: Sequence[OwnRecord]) -> ServerExisting:
+        """What is there; ``own`` are the records that we put there."""
+        names = ehlo_names(facts)
+        texts, passes, caa, trust, shown = await asyncio.gather(
+            asyncio.gather(*(self._dns.ask(name, "TXT") for name in names)),
+            asyncio.gather(*(self._passes(facts, name) for name in names)),
+            self._caa(facts, own),
+            self._trust(facts.hostname),
+            self._shown(facts.hostname),
+        )
+        spf = {name: " | ".join(sorted(filter(is_spf, one.records))) for name, one in zip(names, texts, strict=True)}
+        ours = {
+            port: frozenset(
+                one.value for one in own if (one.name, one.type) == (tlsa_name(port, facts.hostname), "TLSA")
+            )
+            for port in facts.ports
+        }
+        good = frozenset(name for name, well in zip(names, passes, strict=True) if well)
+        return ServerExisting(spf, good, caa, trust, shown, ours)
+
+    async def all(
+        self, facts: ServerFacts, existing: ServerExisting, planned: ServerPlan, keys: HostKeys, now_ms: int
+    ) -> list[Check]:
+        """Every check, in the order of the plan."""
+        wanted = {(one.name, one.type, one.value): one for one in planned.records}
+        sources = await asyncio.gather(*(self._source(one, wanted) for one in dict.fromkeys(facts.senders)))
+        spf = await asyncio.gather(*(self._helo_spf(facts, one) for one in planned.records if one.type == "TXT"))
+        caa = await asyncio.gather(*(self._published(one) for one in planned.records if one.type == "CAA"))
+        tls = await asyncio.gather(*(self._tlsa(port, facts, existing, planned) for port in facts.ports))
+        life = certificates.state(keys.not_before_ms, keys.not_after_ms, now_ms)
+        until = rfc3339(keys.not_after_ms)[:16].replace("T", " ") + " UTC" if keys.not_after_ms else ""
+        trust = [host_checks.dnssec(existing.trust)] if existing.trust else []
+        return [
+            await self._host("host:server", facts.hostname, ()),
+            *_named([one for some in sources for one in some]),
+            *spf,
+            *caa,
+            *trust,
+            *(one for some in tls for one in some),
+            server_checks.certificate(keys.source, life, until, keys.problem),
+        ]
+
+    # What is there
+
+    async def _caa(self, facts: ServerFacts, own: Sequence[OwnRecord]) -> Caa:
+        """Those that speak for the server's name: its own, or the closest above (RFC 8659 3)."""
+        if not facts.authority:
+            return Caa()
+        ours = {one.value for one in own if one.type == "CAA" and one.name == facts.hostname}
+        labels = facts.hostname.split(".")
+        for place in range(len(labels) - 1):
+            name = ".".join(labels[place:])
+            found = tuple(text for text in (await self._dns.ask(name, "CAA")).records if place or text not in ours)
+            if found:
+                return Caa(name, found)
+        return Caa()
+
+    async def _trust(self, name: str) -> str:
+        return "" if self._secure is None else await self._secure.trust(name, "A")
+
+    async def _shown(self, hostname: str) -> dict[int, str]:
+        """Digests of the keys that ports show now, of those that answer."""
+        there = await self._addresses(hostname)
+        shown = {}
+        for port in self._install.ports:
+            for address in [port.address] if port.address else there:
+                digest = await self._probe.digest(address, port.connect, hostname, implicit=port.implicit)
+                if digest:
+                    shown[port.number] = digest
+                    break
+        return shown
+
+    async def _addresses(self, name: str) -> list[str]:
+        four, six = await asyncio.gather(self._dns.ask(name, "A"), self._dns.ask(name, "AAAA"))
+        return [text for text in (*four.records, *six.records) if counts(text, self._install)]
+
+    async def _passes(self, facts: ServerFacts, name: str) -> bool:
+        results = await self._evaluated(facts, name)
+        return bool(results) and all(one.verdict == "pass" for _, one in results)
+
+    async def _evaluated(self, facts: ServerFacts, name: str) -> list[tuple[str, SpfResult]]:
+        """SPF of an EHLO name for each address that says it; for those it leads to where none is known."""
+        says = [(one.name, one.address) for one in facts.senders if one.ehlo_name == name and one.address]
+        says = says or [("this server", text) for text in await self._addresses(name)]
+        sender = f"postmaster@{name}"  # RFC 7208 2.4
+        return [(source, await self._domains.run(check_host(text, name, sender, helo=name))) for source, text in says]
+
+    # Checks
+
+    async def _published(self, wanted: Wanted) -> Check:
+        asked = await self._dns.ask(wanted.name, wanted.type)
+        return dns_checks.published(wanted, heard(asked), zone=asked.zone, words=asked.words)
+
+    async def _helo_spf(self, facts: ServerFacts, wanted: Wanted) -> Check:
+        evaluated = server_checks.helo_spf(wanted, await self._evaluated(facts, wanted.name))
+        return host_checks.either(await self._published(wanted), evaluated)
+
+    async def _host(self, name: str, host: str, addresses: Sequence[str]) -> Check:
+        four, six = await asyncio.gather(self._dns.ask(host, "A"), self._dns.ask(host, "AAAA"))
+        return host_checks.host(name, host, addresses, known(four), known(six), four.words)
+
+    async def _source(self, one: Sender, wanted: Mapping[tuple[str, str, str], Wanted]) -> list[Check]:
+        """Its name and its address lead to each other (forward-confirmed), on every server."""
+        if not one.address:
+            return [await self._pointer(one, address) for address in (await self._addresses(one.ehlo_name))]
+        host, pointer = await asyncio.gather(
+            self._host(f"host:{one.name}", one.ehlo_name, (one.address,)), self._pointer(one, one.address)
+        )
+        forward = wanted.get((one.ehlo_name, "AAAA" if ":" in one.address else "A", one.address))
+        if forward is not None:
+            host = server_checks.both(await self._published(forward._replace(check=host.name)), host)
+        return [host, pointer]
+
+    async def _pointer(self, one: Sender, address: str) -> Check:
+        name = ipaddress.ip_address(address).reverse_pointer
+        asked = await self._dns.ask(name, "PTR")
+        found = host_checks.pointer(f"ptr:{one.name}", one.ehlo_name, known(asked), _servers(asked), asked.words)
+        if found.state != "ok":
+            return found
+        every = Wanted(found.name, name, "PTR", f"{one.ehlo_name}.", found.meaning)
+        return server_checks.both(dns_checks.published(every, heard(asked), zone=asked.zone), found)
+
+    async def _tlsa(self, port: int, facts: ServerFacts, existing: ServerExisting, planned: ServerPlan) -> list[Check]:
+        name = tlsa_name(port, facts.hostname)
+        asked = await self._dns.ask(name, "TLSA")
+        says = heard(asked)
+        looks = [
+            dns_checks.published(one, says, zone=asked.zone, words=asked.words)
+            for one in planned.records
+            if (one.name, one.type) == (name, "TLSA")
+        ]
+        why_not = next((text for text in planned.notes if f"port {port}:" in text), "")
+        why_not = why_not or next((text for text in planned.notes if text.startswith("no TLSA records")), "")
+        first = server_checks.tlsa(
+            f"tlsa:{port}", looks[0] if looks else None, says, existing.shown.get(port, ""), why_not
+        )
+        return [first, *(server_checks.next_key(one) for one in looks[1:])]
+
+
+def _servers(asked: Asked) -> tuple[str, ...]:
+    return tuple(f"{one.server}: {' '.join(one.records) or one.words or one.outcome}" for one in asked.said)
+
+
+def _named(checks: Sequence[Check]) -> list[Check]:
+    """One for each name: a source with several addresses is right when all are."""
+    found: dict[str, Check] = {}
+    for one in checks:
+        before = found.get(one.name)
+        found[one.name] = one if before is None else server_checks.both(before, one)
+    return list(found.values())
