@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mailfleet.app import metering
 from mailfleet.app.certificates import certificates_of
-from mailfleet.app.dns import domains_of, options_of
+from mailfleet.app.dns import digests_of, domains_of, options_of
 from mailfleet.app.egress import way_of
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.limits import limits_of
@@ -181,6 +181,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         time_scale=scale,
     )
     domains, rotation = domains_of(base, nameservers_of(base.settings))
+    certificates = certificates_of(base, nameservers_of(base.settings))
     services = Services(
         messages=acceptor,
         campaigns=campaigns,
@@ -189,6 +190,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         domains=domains,
         domain_options=options_of(base, nameservers_of(base.settings)),
         rotation=rotation,
+        digests=digests_of(base, certificates),
         fleet=fleet,
         relays=_relays(base),
         steer=steer,
@@ -196,7 +198,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         limits=_limits(base),
         reputation=reputation(base),
         blocklists=blocklists(base),
-        certificates=certificates_of(base, nameservers_of(base.settings)),
+        certificates=certificates,
     )
     return services, desk
 

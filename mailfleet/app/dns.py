@@ -10,6 +10,8 @@ from mailfleet.app.egress import fetcher_of
 from mailfleet.base.errors import ConfigError, InputError
 from mailfleet.config.listen import split_host_port
 from mailfleet.config.settings import Settings
+from mailfleet.engine.certificates import Certificates
+from mailfleet.engine.digest import Digests
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.domain_checks import DomainChecker
 from mailfleet.engine.domain_options import DomainOptions
@@ -75,6 +77,20 @@ def domains_of(base: Base, nameservers: list[str]) -> tuple[Domains, Rotation]:
         time_scale=base.time_scale,
     )
     return domains, rotation
+
+
+def digests_of(base: Base, certificates: Certificates) -> Digests:
+    """The nightly mail of what changed."""
+    return Digests(
+        base.database,
+        certificates,
+        base.settings.digest,
+        base.settings.retry,
+        hostname=base.hostname,
+        clock=base.clock,
+        ids=base.ids,
+        time_scale=base.time_scale,
+    )
 
 
 def options_of(base: Base, nameservers: list[str]) -> DomainOptions:

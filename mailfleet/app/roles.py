@@ -12,7 +12,7 @@ import uvloop
 
 from mailfleet.app import compose, deliver, front
 from mailfleet.app.certificates import certificates_of, check_acme
-from mailfleet.app.dns import domains_of, secure_dns
+from mailfleet.app.dns import digests_of, domains_of, secure_dns
 from mailfleet.app.egress import trusted
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.metering import Meter
@@ -126,6 +126,7 @@ async def _sandbox(base: compose.Base, stop: asyncio.Event) -> None:
 
 async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
     look = compose.reputation(base) if base.settings.reputation.brakes else None
+    certificates = certificates_of(base, compose.nameservers_of(base.settings))
     maintainer = Maintainer(
         base.database,
         base.folder.run,
@@ -135,7 +136,8 @@ async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
         blocklists=compose.blocklists(base),
         plans=load_plans(),
         dns=None if base.settings.sandbox.enabled else domains_of(base, compose.nameservers_of(base.settings)),
-        certificates=certificates_of(base, compose.nameservers_of(base.settings)),
+        certificates=certificates,
+        digests=digests_of(base, certificates),
     )
     await maintainer.run(stop)
 

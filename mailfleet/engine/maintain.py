@@ -14,6 +14,7 @@ from mailfleet.base.errors import BusyError
 from mailfleet.engine import braking, warming
 from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.certificates import Certificates
+from mailfleet.engine.digest import Digests
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.recover import recover_lease, slot_lock
 from mailfleet.engine.reputation import Reputation
@@ -45,11 +46,12 @@ class Maintainer:
         plans: Mapping[str, Plan] | None = None,
         dns: tuple[Domains, Rotation] | None = None,
         certificates: Certificates | None = None,
+        digests: Digests | None = None,
     ) -> None:
         self._database, self._run_folder, self._clock = database, run_folder, clock
         self._time_scale, self._reputation, self._blocklists = time_scale, reputation, blocklists
         self._plans = plans or {}
-        self._dns, self._certificates = dns, certificates
+        self._dns, self._certificates, self._digests = dns, certificates, digests
         self._looking: asyncio.Task[int] | None = None
         self._checking: asyncio.Task[None] | None = None
         self._issuing: asyncio.Task[int] | None = None
@@ -69,7 +71,7 @@ class Maintainer:
             if turn % 4 == 0:
                 works += [self.reap_leases, self.finish_done]
             if turn % 10 == 0:
-                works += [self.look_at_block_lists, self.look_at_domains, self.look_at_certificates]
+                works += [self.look_at_block_lists, self.look_at_domains, self.look_at_certificates, self.send_digest]
             if turn % 60 == 0:
                 works += [self.look_at_reputation]
             if turn % 600 == 0:
@@ -120,6 +122,11 @@ class Maintainer:
         )
         if before is not None:
             before.result()
+
+    async def send_digest(self) -> None:
+        """The nightly mail of what changed, when its time has come."""
+        if self._digests is not None:
+            await self._digests.run_due()
 
     @staticmethod
     async def _dns_work(domains: Domains, rotation: Rotation) -> None:

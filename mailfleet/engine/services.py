@@ -14,6 +14,7 @@ from typing import Protocol
 from mailfleet.base.errors import Problem
 from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.certificates import Certificates
+from mailfleet.engine.digest import Digests
 from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.explain_limits import LimitsExplainer
@@ -223,6 +224,7 @@ class Services:
     domains: Domains
     domain_options: DomainOptions
     rotation: Rotation
+    digests: Digests
     fleet: Fleet
     relays: RelayChecker
     steer: Steering
