@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mailfleet.app import metering
 from mailfleet.app.certificates import certificates_of
-from mailfleet.app.dns import domains_of, options_of, server_dns_of, zones_of
+from mailfleet.app.dns import digests_of, domains_of, options_of, server_dns_of, zones_of
 from mailfleet.app.egress import way_of
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.limits import limits_of
@@ -191,6 +191,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         domain_options=options_of(base, nameservers_of(base.settings)),
         dns_zones=zones_of(base),
         rotation=rotation,
+        digests=digests_of(base, certificates),
         fleet=fleet,
         relays=_relays(base),
         steer=steer,

@@ -13,6 +13,7 @@ from mailfleet.config.dns_forms import load_dns_forms
 from mailfleet.config.listen import split_host_port
 from mailfleet.config.settings import Settings
 from mailfleet.engine.certificates import Certificates
+from mailfleet.engine.digest import Digests
 from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.dns_zones import DnsZones, zone_label
@@ -84,6 +85,20 @@ def domains_of(base: Base, nameservers: list[str]) -> tuple[Domains, Rotation]:
         time_scale=base.time_scale,
     )
     return domains, rotation
+
+
+def digests_of(base: Base, certificates: Certificates) -> Digests:
+    """The nightly mail of what changed."""
+    return Digests(
+        base.database,
+        certificates,
+        base.settings.digest,
+        base.settings.retry,
+        hostname=base.hostname,
+        clock=base.clock,
+        ids=base.ids,
+        time_scale=base.time_scale,
+    )
 
 
 def server_dns_of(base: Base, nameservers: list[str], certificates: Certificates) -> ServerDns:

@@ -12,7 +12,7 @@ import uvloop
 
 from mailfleet.app import compose, deliver, front
 from mailfleet.app.certificates import certificates_of, check_acme
-from mailfleet.app.dns import domains_of, secure_dns, server_dns_of
+from mailfleet.app.dns import digests_of, domains_of, secure_dns, server_dns_of
 from mailfleet.app.egress import trusted
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.metering import Meter
@@ -140,6 +140,7 @@ async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
         dns=domains_of(base, nameservers) if live else None,
         server_dns=server_dns_of(base, nameservers, certificates) if live else None,
         certificates=certificates,
+        digests=digests_of(base, certificates),
     )
     await maintainer.run(stop)
 

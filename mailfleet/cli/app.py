@@ -13,8 +13,8 @@ from mailfleet.cli import (
     campaign,
     certificates,
     db,
+    digest,
     dns,
-    domain_settings,
     explain,
     find,
     fleet,
@@ -93,7 +93,7 @@ app.command("rehearse", cls=rehearse.ByDay)(rehearse.rehearse)
 app.command("trace")(find.trace)
 app.command("queue")(find.queue)
 app.command("events")(find.events)
-app.add_typer(domain_settings.domain_app)
+app.add_typer(digest.domain_app)
 app.add_typer(certificates.certificate_app)
 app.add_typer(server.server_app)
 app.add_typer(dns.dns_app)

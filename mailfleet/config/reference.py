@@ -110,7 +110,7 @@ def _keys(section: BaseModel) -> Iterator[tuple[str, FieldInfo, Any]]:
     for name, info in type(section).model_fields.items():
         value = getattr(section, name)
         if not isinstance(value, BaseModel):
-            yield name, info, value
+            yield info.alias or name, info, value
 
 
 def _is_section(info: FieldInfo) -> bool:

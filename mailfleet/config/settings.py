@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from mailfleet.base.errors import ConfigError
 from mailfleet.base.redact import without_passwords
+from mailfleet.config.digest import DigestSettings
 from mailfleet.config.https import Acme, Https
 from mailfleet.config.listen import Listen
 from mailfleet.config.retry import Retry
@@ -268,6 +269,7 @@ class Settings(BaseSettings):
     retry: Retry = Retry()
     reputation: Reputation = Reputation()
     blocklists: Blocklists = Blocklists()
+    digest: DigestSettings = DigestSettings()
     sandbox: Sandbox = Sandbox()
 
     @classmethod

@@ -43,6 +43,7 @@ class Diff(NamedTuple):
     conflicts: tuple[Conflict, ...]
     unknown: tuple[str, ...] = ()
     guards: tuple[Guard, ...] = ()  # what must still be there when it is made
+    gone: tuple[Change, ...] = ()  # records of ours that are not there any more, nor wanted
 
 
 class Zones(NamedTuple):
@@ -86,20 +87,24 @@ class DnsPublisher:
                 changes += some
                 conflicts += [conflict] if conflict else []
         planned = {(one.name, one.type, one.value) for one in wanted}
+        gone: list[Change] = []
         for name, kind, value in sorted(ours - planned):
             there = _there(asked[name, kind]) or {}
             seen = value if kind in ("TXT", "CAA") else value.removesuffix(".").lower()
             if seen in there:
                 changes.append(Change("remove", name, kind, value, there[seen]))
+            elif asked[name, kind].all_answer:
+                gone.append(Change("remove", name, kind, value))
         removals = dict.fromkeys((one.name, one.type) for one in changes if one.action == "remove")
         guards = [Guard(*place, tuple((_there(asked[place]) or {}).values())) for place in removals]
-        return Diff(tuple(dict.fromkeys(changes)), tuple(conflicts), tuple(unknown), tuple(guards))
+        return Diff(tuple(dict.fromkeys(changes)), tuple(conflicts), tuple(unknown), tuple(guards), tuple(gone))
 
     async def publish(self, domain_id: int, diff: Diff, zones: Zones) -> list[Change]:
         """Make the changes; returns those that must be made by hand, since nobody told how their zone is written to.
 
         Raises ``ConflictError``: the zone at fault is as it was, and calling again goes on.
         """
+        await self._forget(domain_id, diff.gone)
         by_zone: dict[str, list[Change]] = {}
         by_hand: list[Change] = []
         targets = {}

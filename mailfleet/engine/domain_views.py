@@ -146,7 +146,10 @@ class KeyView(_View):
     selector: str
     algorithm: str
     bits: int
-    stage: str = Field(description="`next`: being published; `active`: signs; `old`: kept for mail under way.")
+    stage: str = Field(
+        description="`next`: being published; `active`: signs; `old`: kept for mail under way;"
+        " `leaked`: signs until another does; `revoked`: signed until a moment ago, and goes now."
+    )
     since: str
     made: str
     warning: str = ""

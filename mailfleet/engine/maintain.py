@@ -14,6 +14,7 @@ from mailfleet.base.errors import BusyError
 from mailfleet.engine import braking, warming
 from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.certificates import Certificates
+from mailfleet.engine.digest import Digests
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.recover import recover_lease, slot_lock
 from mailfleet.engine.reputation import Reputation
@@ -47,11 +48,13 @@ class Maintainer:
         dns: tuple[Domains, Rotation] | None = None,
         server_dns: ServerDns | None = None,
         certificates: Certificates | None = None,
+        digests: Digests | None = None,
     ) -> None:
         self._database, self._run_folder, self._clock = database, run_folder, clock
         self._time_scale, self._reputation, self._blocklists = time_scale, reputation, blocklists
         self._plans = plans or {}
-        self._dns, self._server_dns, self._certificates = dns, server_dns, certificates
+        self._dns, self._server_dns = dns, server_dns
+        self._certificates, self._digests = certificates, digests
         self._looking: asyncio.Task[int] | None = None
         self._checking: asyncio.Task[None] | None = None
         self._issuing: asyncio.Task[int] | None = None
@@ -77,6 +80,7 @@ class Maintainer:
                     self.look_at_domains,
                     self.look_at_certificates,
                     self.look_at_server,
+                    self.send_digest,
                 ]
             if turn % 60 == 0:
                 works += [self.look_at_reputation]
@@ -136,6 +140,11 @@ class Maintainer:
         before, self._server_look = self._server_look, asyncio.create_task(self._server_dns.run(), name="server DNS")
         if before is not None:
             before.result()
+
+    async def send_digest(self) -> None:
+        """The nightly mail of what changed, when its time has come."""
+        if self._digests is not None:
+            await self._digests.run_due()
 
     @staticmethod
     async def _dns_work(domains: Domains, rotation: Rotation) -> None:

@@ -3,6 +3,7 @@
 Each step is one transaction, worked out from what is stored and what the DNS shows, so a crash between any two is gone on from.
 
     (none) -> next -> active -> old -> gone
+                      active -> leaked -> revoked -> gone
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from mailfleet.base.clock import Clock, rfc3339
 from mailfleet.base.errors import ConflictError
 from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
-from mailfleet.engine.catalog import Catalog, key_label
-from mailfleet.engine.dns_publish import DnsPublisher
+from mailfleet.engine.catalog import KEYS_FRESH_S, Catalog, key_label
+from mailfleet.engine.dns_publish import DnsPublisher, Zones
 from mailfleet.engine.domain_facts import own_domain
 from mailfleet.engine.domain_views import KeysView, KeyView
 from mailfleet.engine.domains import Domains
@@ -27,6 +28,7 @@ from mailfleet.mail.dkim import SigningKey
 from mailfleet.mail.dkim_record import parse_record
 from mailfleet.policy.dns_plan import Facts, Wanted, plan
 from mailfleet.policy.lifecycle import EventKind
+from mailfleet.store import dns as dns_rows
 from mailfleet.store import sending
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.events import EventRow, append
@@ -35,6 +37,8 @@ from mailfleet.store.sending import DkimKey, SendingDomain
 log = structlog.get_logger()
 
 KEEP_OLD_MS = 8 * 86_400_000  # receivers retry and hold mail for days; a signature is looked at when it is read
+TAKEN_UP_MS = 2 * KEYS_FRESH_S * 1000  # by then no process signs with a key that another has taken the place of
+REFUSED_WAIT_S = 30.0  # before a zone that refuses, or what is left in it, is looked at again
 OLD_KEY_MS = 400 * 86_400_000  # M3AAWG: change keys at least every six months; much later is worth a word
 MIN_BITS = 2048
 DAY_MS = 86_400_000
@@ -60,6 +64,7 @@ class Rotation:
         self._database, self._box, self._catalog, self._domains = database, box, catalog, domains
         self._publisher, self._hostname, self._clock, self._ids = publisher, hostname, clock, ids
         self._time_scale = time_scale
+        self._rests: dict[int, float] = {}  # domain -> until when, where its zone could not be put right
 
     async def keys(self, actor: Actor, name: str) -> KeysView:
         """The keys of a domain with what is to be said of them. Raises ``NotFoundError``."""
@@ -83,15 +88,27 @@ class Rotation:
     async def run(self) -> None:
         """Begin what the schedule says, and go on with what is under way."""
         for domain in await self._database.read(sending.all_domains):
+            if self._clock.monotonic_s() < self._rests.get(domain.id, 0):
+                continue
             try:
-                keys = await self._keys(domain)
-                if self._is_due(domain, keys):
-                    await self._begin(domain, by="the schedule", at_once=False)
-                    keys = await self._keys(domain)
-                if any(one.stage != "active" for one in keys):
-                    await self.advance(domain)
+                await self._go_on(domain)
             except ConflictError as error:
                 log.warning("a key cannot go on", domain=domain.name, reason=str(error))
+                self._rest(domain)
+
+    async def _go_on(self, domain: SendingDomain) -> None:
+        keys = await self._keys(domain)
+        if self._is_due(domain, keys):
+            await self._begin(domain, by="the schedule", at_once=False)
+            keys = await self._keys(domain)
+        if any(one.stage != "active" for one in keys):
+            await self.advance(domain)
+        if await self._database.read(lambda tx: _left_over(tx, domain)):  # by a crash, or a zone that refused
+            self._rest(domain)
+            await self._domains.publish_keys(domain)
+
+    def _rest(self, domain: SendingDomain) -> None:
+        self._rests[domain.id] = self._clock.monotonic_s() + REFUSED_WAIT_S / self._time_scale
 
     async def advance(self, domain: SendingDomain) -> None:
         """Every step that can be made now."""
@@ -150,11 +167,17 @@ class Rotation:
         now_ms = self._clock.now_ms()
 
         def work(tx: Tx) -> None:
-            for one in sending.keys(tx, domain.id):
+            keys = sending.keys(tx, domain.id)
+            ready = [one for one in keys if one.stage == "next" and one.id in {seen.id for seen in upcoming}]
+            if not ready:
+                return  # another process was first
+            for one in keys:
                 if one.stage == "active":
                     sending.set_stage(tx, one.id, "old", now_ms)
                     self._tell(tx, domain, one.selector, "kept for mail under way")
-            for one in upcoming:
+                elif one.stage == "leaked":
+                    sending.set_stage(tx, one.id, "revoked", now_ms)
+            for one in ready:
                 sending.set_stage(tx, one.id, "active", now_ms)
                 self._tell(tx, domain, one.selector, "signs")
 
@@ -162,18 +185,15 @@ class Rotation:
         self._catalog.forget_identity(domain.name)
 
     async def _retire(self, domain: SendingDomain) -> None:
-        """Old keys go when mail signed with them is old; leaked ones as soon as another signs. First from here, then from the DNS."""
+        """Old keys go when mail signed with them is old; leaked ones as soon as every process signs with another. First from here,
+        then from the DNS."""
         now_ms = self._clock.now_ms()
         keep_ms = KEEP_OLD_MS / self._time_scale
 
         def work(tx: Tx) -> bool:
             keys = sending.keys(tx, domain.id)
-            signing = any(one.stage == "active" for one in keys)
-            gone = [
-                one
-                for one in keys
-                if (one.stage == "old" and now_ms - one.since_ms >= keep_ms) or (one.stage == "leaked" and signing)
-            ]
+            stay_ms = {"old": keep_ms, "revoked": TAKEN_UP_MS}
+            gone = [one for one in keys if one.stage in stay_ms and now_ms - one.since_ms >= stay_ms[one.stage]]
             for one in gone:
                 sending.remove_key(tx, one.id)
                 self._tell(tx, domain, one.selector, "gone")
@@ -201,6 +221,16 @@ class Rotation:
         append(tx, [EventRow(self._clock.now_ms(), domain.tenant_id, EventKind.KEY_CHANGED, 0, 0, data)])
 
 
+def _left_over(tx: Tx, domain: SendingDomain) -> bool:
+    """Whether we may still have the record of a key that is gone in a zone that we write to."""
+    known = {one.public_record for one in sending.keys(tx, domain.id)}
+    zones = Zones(dns_rows.targets(tx))
+    return any(
+        "._domainkey." in one.name and one.value not in known and zones.of(one.name) is not None
+        for one in dns_rows.own_records(tx, domain.id)
+    )
+
+
 def _only_keys(domain: SendingDomain, keys: Sequence[DkimKey], hostname: str) -> Facts:
     return Facts(
         domain.name, domain.return_path_host, hostname, tuple((one.selector, one.public_record) for one in keys)
@@ -208,14 +238,15 @@ def _only_keys(domain: SendingDomain, keys: Sequence[DkimKey], hostname: str) ->
 
 
 def _selector(now_ms: int, taken: set[str]) -> str:
-    """By month, with a letter where the month has had one."""
+    """By month, with a letter where the month has had one. One that is gone is not used again: resolvers may remember its key."""
     stem = f"mf{rfc3339(now_ms)[:7].replace('-', '')}"
     names = [
         stem,
         *(f"{stem}{letter}" for letter in SUFFIXES if letter != "e"),
         *(f"{stem}{n}" for n in range(100, 1000)),
     ]
-    return next(name for name in names if name not in taken)
+    later = max((place for place, name in enumerate(names) if name in taken), default=-1) + 1
+    return next(name for name in (*names[later:], *names) if name not in taken)
 
 
 def _view(key: DkimKey, now_ms: int) -> KeyView:

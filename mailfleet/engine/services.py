@@ -14,6 +14,7 @@ from typing import Protocol
 from mailfleet.base.errors import Problem
 from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.certificates import Certificates
+from mailfleet.engine.digest import Digests
 from mailfleet.engine.dns_zones import DnsZones
 from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domains import Domains
@@ -226,6 +227,7 @@ class Services:
     domain_options: DomainOptions
     dns_zones: DnsZones
     rotation: Rotation
+    digests: Digests
     fleet: Fleet
     relays: RelayChecker
     steer: Steering

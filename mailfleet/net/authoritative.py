@@ -65,6 +65,11 @@ class Asked:
         return tuple(one for one in self.said if one.answers)
 
     @property
+    def all_answer(self) -> bool:
+        """Every server says something."""
+        return bool(self.said) and len(self.answers) == len(self.said)
+
+    @property
     def records(self) -> tuple[str, ...]:
         """All that any server has, each once."""
         return tuple(dict.fromkeys(text for one in self.answers for text in one.records))

@@ -257,7 +257,7 @@ dkim_key = Table(
     _text("public_record"),
     _int("active", 1),
     _int("created_ms"),
-    _text("stage", "active"),  # next | active | old
+    _text("stage", "active"),  # next | active | old | leaked | revoked
     _int("since_ms", 0),  # of the stage
     UniqueConstraint("domain_id", "selector"),
 )

@@ -60,6 +60,7 @@ domain_check_past = Table(  # each change of state
     text_column("found"),
     text_column("meaning"),
     int_column("at_ms"),
+    int_column("told", 0),  # 1: a digest has told of it
     Index("domain_check_past_subject", "subject", "id"),
 )
 
@@ -81,4 +82,12 @@ domain_logo = Table(  # what BIMI shows of a sending domain
     text_column("svg"),
 )
 
-TABLES = (domain_logo, sts_policy, dns_target, dns_record, domain_check, domain_check_past)
+digest = Table(  # the nightly mail of what changed, once for each day; the newest only
+    "digest",
+    metadata,
+    key_column("day"),  # days since 1970, each beginning at digest.at
+    int_column("at_ms"),
+    int_column("content_id"),  # 0: there was nothing to tell
+)
+
+TABLES = (domain_logo, sts_policy, dns_target, dns_record, domain_check, domain_check_past, digest)

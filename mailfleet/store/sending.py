@@ -38,7 +38,7 @@ class DkimKey(NamedTuple):
     public_record: str
     active: int
     created_ms: int
-    stage: str = "active"  # next | active | old
+    stage: str = "active"  # next | active | old | leaked | revoked
     since_ms: int = 0
 
 
@@ -63,7 +63,8 @@ def add_key(tx: Tx, key: DkimKey) -> None:
 
 
 def set_stage(tx: Tx, key_id: int, stage: str, now_ms: int) -> None:
-    """``active`` signs, and so does ``leaked`` until another does; ``next`` is being published; ``old`` is kept for mail under way."""
+    """``active`` signs, and so does ``leaked`` until another does; ``next`` is being published; ``old`` is kept for mail under way,
+    ``revoked`` until every process has noticed that it signs no more."""
     tx.run(
         "UPDATE dkim_key SET stage = ?, active = ?, since_ms = ? WHERE id = ?",
         (stage, int(stage in ("active", "leaked")), now_ms, key_id),

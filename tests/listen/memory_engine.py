@@ -15,14 +15,17 @@ from mailfleet.base.errors import BusyError, ConflictError, InputError, NotFound
 from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.config.blocklists import load_blocklists
+from mailfleet.config.digest import DigestSettings
 from mailfleet.config.dns_forms import load_dns_forms
 from mailfleet.config.providers import load_providers
+from mailfleet.config.retry import Retry
 from mailfleet.config.warmup import load_plans
 from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.connect import Connector, Way
 from mailfleet.engine.descriptors import Descriptors
+from mailfleet.engine.digest import Digests
 from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.dns_zones import DnsZones
@@ -249,6 +252,10 @@ class MemoryEngine:
             self.database, server_checker, publisher, writer, self.certificates, install,
             next_key_ms=1000, clock=clock, ids=ids, time_scale=scale,
         )  # fmt: skip
+        self.digests = Digests(
+            self.database, self.certificates, DigestSettings(), Retry(),
+            hostname="mail.us.test", clock=clock, ids=ids, time_scale=1,
+        )  # fmt: skip
         querier = DnsQuerier(["127.0.0.1:9"], 0.1, clock)
         self.blocklists = Blocklists(
             self.database, querier, load_blocklists(), {}, clock=clock, ids=ids, rng=random.Random(1), time_scale=1
@@ -267,6 +274,7 @@ class MemoryEngine:
             certificates=self.certificates,
             server_dns=self.server_dns,
             rotation=self.rotation,
+            digests=self.digests,
             fleet=self.fleet,
             relays=self.relays,
             steer=self.steer,

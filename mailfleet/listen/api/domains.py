@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mailfleet.engine.digest import DigestView
 from mailfleet.engine.domain_views import (
     ChecksView,
     DomainSettings,
@@ -179,6 +180,12 @@ async def keys(domain: str, actor: Reader, engine: Engine) -> KeysView:
 async def rotate(domain: str, body: RotateBody, actor: Manager, engine: Engine) -> KeysView:
     """The next key signs as soon as every name server has it; the old one stays for mail under way."""
     return await engine.rotation.rotate(actor, domain, at_once=body.at_once)
+
+
+@router.get("/digest", tags=[TAG], summary="See the nightly mail before it is sent")
+async def digest(actor: Reader, engine: Engine) -> DigestView:
+    """What changed since the last one and what is wrong; nothing is sent."""
+    return await engine.digests.view(actor)
 
 
 @router.get("/dns-zones", tags=[TAG], summary="List zones that may be written to")
