@@ -13,7 +13,7 @@ import uvloop
 from mailfleet.app import compose, deliver, front
 from mailfleet.app.certificates import certificates_of, check_acme
 from mailfleet.app.dns import domains_of, secure_dns
-from mailfleet.app.egress import trusted
+from mailfleet.app.egress import tls_reports_of, trusted
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.metering import Meter
 from mailfleet.app.patience import patiently, unless_stopped
@@ -136,6 +136,7 @@ async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
         plans=load_plans(),
         dns=None if base.settings.sandbox.enabled else domains_of(base, compose.nameservers_of(base.settings)),
         certificates=certificates_of(base, compose.nameservers_of(base.settings)),
+        tls_reports=tls_reports_of(base, compose.nameservers_of(base.settings)),
     )
     await maintainer.run(stop)
 

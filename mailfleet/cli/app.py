@@ -27,6 +27,7 @@ from mailfleet.cli import (
     send,
     settings,
     steer,
+    tls,
 )
 from mailfleet.cli.frame import EPILOG, Group
 
@@ -106,6 +107,7 @@ app.add_typer(pools.tenant_app)
 app.add_typer(provider.app)
 app.add_typer(reputation.app)
 app.add_typer(blocklist.app)
+app.add_typer(tls.app)
 app.add_typer(steer.brake_app)
 app.add_typer(steer.warmup_app)
 app.add_typer(sandbox.app)

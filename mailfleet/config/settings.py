@@ -21,6 +21,7 @@ from mailfleet.config.https import Acme, Https
 from mailfleet.config.listen import Listen
 from mailfleet.config.retry import Retry
 from mailfleet.config.section import Section
+from mailfleet.config.tls_reports import TlsReports
 
 
 def _ip_or_empty(value: str) -> str:
@@ -264,6 +265,7 @@ class Settings(BaseSettings):
     retry: Retry = Retry()
     reputation: Reputation = Reputation()
     blocklists: Blocklists = Blocklists()
+    tls_reports: TlsReports = TlsReports()
     sandbox: Sandbox = Sandbox()
 
     @classmethod

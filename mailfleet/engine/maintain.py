@@ -18,6 +18,7 @@ from mailfleet.engine.domains import Domains
 from mailfleet.engine.recover import recover_lease, slot_lock
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.rotation import Rotation
+from mailfleet.engine.tls_reports import TlsReports
 from mailfleet.policy.brakes import loosen
 from mailfleet.policy.warmup import Plan
 from mailfleet.store import access, allowances, brakes, campaigns, clock_steps, events, queue
@@ -45,7 +46,10 @@ class Maintainer:
         plans: Mapping[str, Plan] | None = None,
         dns: tuple[Domains, Rotation] | None = None,
         certificates: Certificates | None = None,
+        tls_reports: TlsReports | None = None,
     ) -> None:
+        self._tls_reports = tls_reports
+        self._reporting: asyncio.Task[None] | None = None
         self._database, self._run_folder, self._clock = database, run_folder, clock
         self._time_scale, self._reputation, self._blocklists = time_scale, reputation, blocklists
         self._plans = plans or {}
@@ -69,7 +73,12 @@ class Maintainer:
             if turn % 4 == 0:
                 works += [self.reap_leases, self.finish_done]
             if turn % 10 == 0:
-                works += [self.look_at_block_lists, self.look_at_domains, self.look_at_certificates]
+                works += [
+                    self.look_at_block_lists,
+                    self.look_at_domains,
+                    self.look_at_certificates,
+                    self.send_tls_reports,
+                ]
             if turn % 60 == 0:
                 works += [self.look_at_reputation]
             if turn % 600 == 0:
@@ -117,6 +126,17 @@ class Maintainer:
         before, self._issuing = (
             self._issuing,
             asyncio.create_task(self._certificates.run_due(), name="certificates"),
+        )
+        if before is not None:
+            before.result()
+
+    async def send_tls_reports(self) -> None:
+        """Those that are due, beside everything else too."""
+        if self._tls_reports is None or (self._reporting is not None and not self._reporting.done()):
+            return
+        before, self._reporting = (
+            self._reporting,
+            asyncio.create_task(self._tls_reports.run_due(), name="TLS reports"),
         )
         if before is not None:
             before.result()

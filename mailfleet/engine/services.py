@@ -24,6 +24,7 @@ from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, RecipientRow
 from mailfleet.engine.rotation import Rotation
 from mailfleet.engine.steer import Steering
+from mailfleet.engine.tls_views import TlsResults
 from mailfleet.engine.views import (
     CampaignAccepted,
     CampaignPage,
@@ -231,3 +232,4 @@ class Services:
     reputation: Reputation
     blocklists: Blocklists
     certificates: Certificates
+    tls_results: TlsResults

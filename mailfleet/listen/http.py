@@ -25,6 +25,7 @@ from mailfleet.listen.api import (
     messages,
     observe,
     reputation,
+    tls,
 )
 from mailfleet.listen.api.bodies import CampaignBody, CampaignOptions, MessageBody
 from mailfleet.listen.http_auth import Engine
@@ -94,6 +95,7 @@ def create_app(services: Services, settings: Settings, telemetry: metrics.Teleme
         blocklists.router,
         domains.router,
         certificates.router,
+        tls.router,
     ):
         app.include_router(router, responses=problems)
     _add_health(app)
