@@ -142,7 +142,8 @@ class Connector:
             if demand is not None:  # RFC 8461 2: it goes before MTA-STS
                 session = Session(book, domain, tlsa_policy(peer.host, demand.texts), peer)
                 return await self._open_proven(peer, way, self._dane, demand, session)
-        policy = await self._policies.kept(domain) if self._policies and domain and tls else None
+        known = self._policies if domain and tls in ("testing", "verified") else None
+        policy = await known.kept(domain) if known is not None else None
         applied = no_policy(domain) if policy is None else sts_policy(domain, policy)
         session = Session(book, domain, applied, peer)
         if policy is not None and tls == "testing":

@@ -31,13 +31,13 @@ from tests.ports import free_port
 
 AUTHORITY = trustme.CA()
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
-STS = ("good", "wrong", "old", "trying", "stranger", "away", "lapsed", "forged", "broken", "clear")
+STS = ("good", "wrong", "old", "trying", "stranger", "away", "lapsed", "forged", "broken", "asked", "clear")
 
 
 def leaves() -> dict[str, trustme.LeafCert]:
     """By the name of the mail host."""
     made = {f"mx.{name}.sts.test": AUTHORITY.issue_cert(f"mx.{name}.sts.test") for name in STS}
-    for name in ("wrong", "trying", "lapsed"):
+    for name in ("wrong", "trying", "lapsed", "asked"):
         made[f"mx.{name}.sts.test"] = AUTHORITY.issue_cert("mx.elsewhere.test")
     made["mx.old.sts.test"] = AUTHORITY.issue_cert(
         "mx.old.sts.test", not_before=LONG_AGO, not_after=LONG_AGO.replace(year=2021)
@@ -82,6 +82,7 @@ class World:
             "wrong": policy("enforce", "mx.wrong.sts.test"),
             "old": policy("enforce", "mx.old.sts.test"),
             "trying": policy("testing", "mx.trying.sts.test"),
+            "asked": policy("testing", "mx.asked.sts.test"),
             "stranger": policy("enforce", "mx.elsewhere.test"),
             "forged": policy("enforce", "mx.forged.sts.test"),
             "broken": "no policy",
@@ -120,7 +121,11 @@ def live(network: Network, world: World, tmp_path_factory: pytest.TempPathFactor
     resolver = f"127.0.0.1:{world.unbound.port}"
     settings: dict[str, dict[str, Any]] = {
         "dns": {"nameservers": [resolver], "validator": resolver, "authoritative_port": world.knot.port},
-        "delivery": {"tls_ca_file": str(world.authority_file), "policy_port": world.port},
+        "delivery": {
+            "tls_ca_file": str(world.authority_file),
+            "policy_port": world.port,
+            "tls_demands": {"asked.sts.test": "required"},
+        },
     }
     made = Live(tmp_path_factory.mktemp("live"), network, settings)
     with made:
@@ -147,6 +152,10 @@ EXPECTED = {  # of each domain: what comes of its mail, and what is counted (pol
     "lapsed.sts.test": ("delivered", {("sts", "sts-policy-fetch-error"), ("no-policy-found", "")}),
     "forged.sts.test": ("delivered", {("sts", "sts-webpki-invalid"), ("no-policy-found", "")}),
     "broken.sts.test": ("delivered", {("sts", "sts-policy-invalid"), ("no-policy-found", "")}),
+    "asked.sts.test": (
+        "delivered",
+        {("no-policy-found", "")},
+    ),  # what a person demands goes before a policy that is tried
     "clear.sts.test": ("delivered", {("no-policy-found", "starttls-not-supported")}),
 }
 

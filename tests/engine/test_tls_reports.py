@@ -17,7 +17,7 @@ from mailfleet.engine.envelope import Envelope
 from mailfleet.engine.tls_book import TlsBook, counted_domain
 from mailfleet.engine.tls_reports import TlsReports
 from mailfleet.net.dns_query import DnsQuerier
-from mailfleet.net.https_exchange import HttpsExchange
+from mailfleet.net.https_exchange import HttpsError, HttpsExchange
 from mailfleet.net.resolver import Resolver
 from mailfleet.net.tls_client import verified_context
 from mailfleet.policy.tls_results import Fault, no_policy, sts_policy
@@ -127,6 +127,14 @@ async def test_a_day_is_reported_once_it_is_over(world: World) -> None:
     await world.reports.run_due()
     assert await world.states() == {}
     assert await plant.rows("SELECT * FROM tls_result") == []
+
+
+async def test_nothing_is_posted_into_a_private_network(network: Network, plant: Plant) -> None:
+    network.publish("inside.test", "A", "10.0.0.1")
+    resolver = Resolver([f"127.0.0.1:{network.zone.port}"], 1, plant.clock)
+    https = HttpsExchange(resolver, verified_context(), ipv6=False, public_only=True)
+    with pytest.raises(HttpsError, match=r"10\.0\.0\.1 is no public address"):
+        await https.ask("POST", "inside.test", 443, "/", "", b"report", max_bytes=1)
 
 
 async def test_a_page_that_never_takes_it_is_given_up(world: World) -> None:
