@@ -42,6 +42,7 @@ from mailfleet.engine.services import Services
 from mailfleet.engine.shared import LongReads
 from mailfleet.engine.steer import Steering
 from mailfleet.engine.submission import SubmissionDesk
+from mailfleet.engine.tls_views import TlsResults
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.resolver import Resolver
 from mailfleet.policy.providers import ProviderTable
@@ -201,6 +202,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         blocklists=blocklists(base),
         certificates=certificates,
         server_dns=server_dns_of(base, nameservers_of(base.settings), certificates),
+        tls_results=TlsResults(reads, base.clock, scale),
     )
     return services, desk
 

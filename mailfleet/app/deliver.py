@@ -33,6 +33,7 @@ from mailfleet.engine.render import Renderer
 from mailfleet.engine.schedule import Scheduler
 from mailfleet.engine.settle import Settler
 from mailfleet.engine.sts import StsPolicies
+from mailfleet.engine.tls_book import TlsBook
 from mailfleet.engine.warming import Warming
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.resolver import Resolver
@@ -96,8 +97,11 @@ async def _work(
     counts = DeliveryCounts(base.gauges)
     settler = _settler(base, journal, lease_id, counts, rng, providers)
     descriptors, renderer = Descriptors(clock), Renderer(base.catalog, base.box)
+    book = TlsBook(base.database, base.gauges, clock, scale)
+    policies = _policies(base, resolver, book)
+    ipv6, dane = base.settings.delivery.ipv6, _dane(base)
     connector = Connector(
-        resolver, ipv6=base.settings.delivery.ipv6, rng=rng, descriptors=descriptors, dane=_dane(base)
+        resolver, ipv6=ipv6, rng=rng, descriptors=descriptors, dane=dane, policies=policies, book=book
     )
     edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event(), Gate())
     scheduler = Scheduler(
@@ -125,22 +129,23 @@ async def _work(
         time_scale=scale,
         descriptors=descriptors,
         counts=counts,
-        policies=_policies(base, resolver)
-        if base.settings.delivery.mta_sts and not base.settings.sandbox.enabled
-        else None,
+        policies=policies,
         demands=base.settings.delivery.tls_demands,
+        book=book,
     )
     scheduler.watched(base.gauges)
     loops = {
         asyncio.create_task(settler.run(), name="settler"),
         asyncio.create_task(patiently("claiming", scheduler.run), name="scheduler"),
         asyncio.create_task(patiently("locating", locator.run), name="locator"),
+        asyncio.create_task(book.run(), name="TLS book"),
         asyncio.create_task(_heartbeat(base.database, lease_id, lease_ms, clock), name="heartbeat"),
     }
     await _until(stop, loops)
     await _stop(scheduler)
     await locator.stop()
     await _ended(loops)
+    await book.flush()
 
 
 def _dane(base: compose.Base) -> Dane | None:
@@ -148,10 +153,12 @@ def _dane(base: compose.Base) -> Dane | None:
     return None if dns is None else Dane(dns, base.clock)
 
 
-def _policies(base: compose.Base, resolver: Resolver) -> StsPolicies:
+def _policies(base: compose.Base, resolver: Resolver, book: TlsBook) -> StsPolicies | None:
     dns = base.settings.dns
+    if not base.settings.delivery.mta_sts or base.settings.sandbox.enabled:
+        return None
     querier = DnsQuerier(compose.nameservers_of(base.settings), dns.timeout_s, base.clock)
-    return StsPolicies(base.database, querier, fetcher_of(base, resolver), base.clock)
+    return StsPolicies(base.database, querier, fetcher_of(base, resolver), base.clock, book)
 
 
 def _settler(

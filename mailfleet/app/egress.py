@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 from mailfleet.base.errors import ConfigError
 from mailfleet.engine.connect import Way
 from mailfleet.engine.fleet import relay_label
+from mailfleet.engine.tls_reports import TlsReports
+from mailfleet.net.dns_query import DnsQuerier
+from mailfleet.net.https_exchange import HttpsExchange
 from mailfleet.net.policy_fetch import PolicyFetcher
 from mailfleet.net.resolver import Resolver
 from mailfleet.net.smtp_peer import ClientOptions, Timeouts, TlsWish
@@ -64,6 +67,29 @@ def fetcher_of(base: compose.Base, resolver: Resolver) -> PolicyFetcher:
         port=delivery.policy_port,
         ipv6=delivery.ipv6,
         loopback_only=delivery.loopback_only or base.settings.sandbox.enabled,
+    )
+
+
+def tls_reports_of(base: compose.Base, nameservers: list[str]) -> TlsReports:
+    """Who reports on TLS."""
+    settings = base.settings
+    at_home = settings.delivery.loopback_only or settings.sandbox.enabled
+    https = HttpsExchange(
+        Resolver(nameservers, settings.dns.timeout_s, base.clock),
+        trusted(settings.delivery.tls_ca_file),
+        ipv6=settings.delivery.ipv6,
+        loopback_only=at_home,
+        public_only=True,
+    )
+    return TlsReports(
+        base.database,
+        DnsQuerier(nameservers, settings.dns.timeout_s, base.clock),
+        https,
+        settings.tls_reports,
+        retry=settings.retry,
+        time_scale=base.time_scale,
+        clock=base.clock,
+        ids=base.ids,
     )
 
 

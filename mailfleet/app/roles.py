@@ -13,7 +13,7 @@ import uvloop
 from mailfleet.app import compose, deliver, front
 from mailfleet.app.certificates import certificates_of, check_acme
 from mailfleet.app.dns import digests_of, domains_of, secure_dns, server_dns_of
-from mailfleet.app.egress import trusted
+from mailfleet.app.egress import tls_reports_of, trusted
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.metering import Meter
 from mailfleet.app.patience import patiently, unless_stopped
@@ -141,6 +141,7 @@ async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
         server_dns=server_dns_of(base, nameservers, certificates) if live else None,
         certificates=certificates,
         digests=digests_of(base, certificates),
+        tls_reports=tls_reports_of(base, nameservers),
     )
     await maintainer.run(stop)
 

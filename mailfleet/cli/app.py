@@ -28,6 +28,7 @@ from mailfleet.cli import (
     server,
     settings,
     steer,
+    tls,
 )
 from mailfleet.cli.frame import EPILOG, Group
 
@@ -108,6 +109,7 @@ app.add_typer(pools.tenant_app)
 app.add_typer(provider.app)
 app.add_typer(reputation.app)
 app.add_typer(blocklist.app)
+app.add_typer(tls.app)
 app.add_typer(steer.brake_app)
 app.add_typer(steer.warmup_app)
 app.add_typer(sandbox.app)

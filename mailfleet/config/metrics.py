@@ -33,6 +33,12 @@ CATALOGUE: dict[str, Metric] = {
         "Connections to mail hosts, by what came of opening them: open, refused, failed.",
         ("provider", "result"),
     ),
+    "tls_sessions_total": Metric(
+        "counter",
+        "Sessions with mail hosts by the policy that they were under (tlsa, sts, no-policy-found) and what came of securing"
+        " them: success, or a result type of RFC 8460. What came in place of a session counts too.",
+        ("policy", "result"),
+    ),
     "lanes": Metric("gauge", "Lanes in memory: sites with something held or a connection kept."),
     "lanes_cooling": Metric("gauge", "Lanes that rest because nobody answered or the site asked for it."),
     "settlements_waiting": Metric("gauge", "Attempts whose outcome is not in the database yet."),

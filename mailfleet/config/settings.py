@@ -22,6 +22,7 @@ from mailfleet.config.https import Acme, Https
 from mailfleet.config.listen import Listen
 from mailfleet.config.retry import Retry
 from mailfleet.config.section import Section
+from mailfleet.config.tls_reports import TlsReports
 
 
 def _ip_or_empty(value: str) -> str:
@@ -270,6 +271,7 @@ class Settings(BaseSettings):
     reputation: Reputation = Reputation()
     blocklists: Blocklists = Blocklists()
     digest: DigestSettings = DigestSettings()
+    tls_reports: TlsReports = TlsReports()
     sandbox: Sandbox = Sandbox()
 
     @classmethod

@@ -14,10 +14,14 @@ from mailfleet.net.tls_client import chain_of
 
 
 class DaneDemand(NamedTuple):
-    """``records`` that must be proven; none: TLS without proof. ``problem``: the host must not be used at present, and why."""
+    """``records`` that must be proven; none: TLS without proof. ``problem``: the host must not be used at present, and why.
+
+    ``texts``: all TLSA records that were found, usable or not.
+    """
 
     records: tuple[Tlsa, ...] = ()
     problem: str = ""
+    texts: tuple[str, ...] = ()
 
 
 class Dane:
@@ -43,7 +47,7 @@ class Dane:
         if found.proof == "insecure" or not found.records:
             return None
         records = tuple(one for one in map(tlsa.parse, found.records) if one is not None and one.usable)
-        return DaneDemand(records)
+        return DaneDemand(records, texts=found.records)
 
     def problem(self, demand: DaneDemand, host: str, tls: ssl.SSLObject) -> str:
         """Why the host did not prove itself; empty where it did."""

@@ -12,7 +12,8 @@ class Envelope:
     """``reverse_path`` None means: ours, one per delivery, so that a late bounce names its delivery (VERP).
 
     ``submitted`` messages owe DSNs to their reverse-path (RFC 3461); others tell by events. ``delay_told``: the delay DSN
-    was sent.
+    was sent. ``tls``: ``any`` for a report on TLS, which is to arrive whatever is wrong with TLS there, and whose sessions are
+    in no report (RFC 8460 3).
     """
 
     reverse_path: str | None = None
@@ -23,6 +24,7 @@ class Envelope:
     envid: str = ""
     smtputf8: bool = False
     delay_told: bool = False
+    tls: str = ""
 
     @classmethod
     def load(cls, text: str | None) -> Envelope:
@@ -40,6 +42,7 @@ class Envelope:
             envid=stored.get("envid", ""),
             smtputf8=stored.get("smtputf8", False),
             delay_told=stored.get("delay_told", False),
+            tls=stored.get("tls", ""),
         )
 
     @staticmethod
@@ -52,7 +55,7 @@ class Envelope:
         if self == DEFAULT:
             return None
         stored: dict[str, object] = {}
-        for name in ("reverse_path", "submitted", "orcpt", "ret", "envid", "smtputf8", "delay_told"):
+        for name in ("reverse_path", "submitted", "orcpt", "ret", "envid", "smtputf8", "delay_told", "tls"):
             value = getattr(self, name)
             if value != getattr(DEFAULT, name):
                 stored[name] = value

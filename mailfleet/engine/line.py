@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mailfleet.base.errors import InputError
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.settle import Attempt
+from mailfleet.engine.tls_book import counted_domain
 from mailfleet.net.smtp_client import SmtpConnection
 from mailfleet.policy.outcome import Action, Failure, Outcome, Phase
 from mailfleet.policy.transport import stricter
@@ -175,7 +176,10 @@ class Line:
         started_s = lane.edges.clock.monotonic_s()
         try:
             connection, outcome, transcript = await lane.edges.connector.open(
-                lane.site, lane.way, tls=stricter(lane.site.tls, lane.limits.tls)
+                lane.site,
+                lane.way,
+                tls=stricter(lane.site.tls, lane.limits.tls),
+                domain=counted_domain(item.claimed.address, item.claimed.envelope),
             )
         except Exception:
             await self._crashed(item.claimed, None)
@@ -279,7 +283,10 @@ class Line:
         said = result.recipients[0]
         peer = connection.peer
         failure = Failure.NONE if said.reply is not None else Failure(said.failure)
-        outcome = Outcome(Phase(said.phase), said.reply, failure, said.detail, peer.host, peer.ip)
+        secured = connection.secured
+        outcome = Outcome(
+            Phase(said.phase), said.reply, failure, said.detail, peer.host, peer.ip, secured.policy, secured.fault
+        )
         transcript = result.transcript
         if flight.first:
             transcript = f"{connection.session_transcript}\n{transcript}"

@@ -15,7 +15,10 @@ from mailfleet.base.errors import BusyError
 from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.sts import StsPolicies
+from mailfleet.engine.tls_book import TlsBook
+from mailfleet.mail.mta_sts import StsPolicy
 from mailfleet.net.resolver import MailHosts, Resolver
+from mailfleet.policy.tls_results import MX_NOT_NAMED, sts_policy
 from mailfleet.policy.transport import TlsDemand, secured
 from mailfleet.store import sites
 from mailfleet.store.database import Database, Tx
@@ -47,7 +50,9 @@ class Locator:
         counts: DeliveryCounts,
         policies: StsPolicies | None = None,
         demands: Mapping[str, TlsDemand] | None = None,
+        book: TlsBook | None = None,
     ) -> None:
+        self._book = book
         self._policies, self._demands = policies, demands or {}
         self._database, self._resolver, self._provider_of = database, resolver, provider_of
         self._descriptors, self._counts = descriptors, counts
@@ -108,12 +113,21 @@ class Locator:
         if not found.hosts:
             return found, ""
         policy = await self._policies.of(name) if self._policies is not None else None
+        self._note_strangers(name, found, policy)
         by_name = {host.name: host for host in found.hosts}
         hosts = [(host.preference, host.name) for host in found.hosts]
         made = secured(name, hosts, policy, self._demands.get(name, ""))
         if made.problem:
             return MailHosts("temporary", ttl_s=found.ttl_s, detail=made.problem), ""
         return replace(found, hosts=tuple(by_name[name] for _, name in made.hosts)), made.tls
+
+    def _note_strangers(self, name: str, found: MailHosts, policy: StsPolicy | None) -> None:
+        """Hosts that get no mail because the policy does not name them: no session will tell of it."""
+        if self._book is None or policy is None or policy.mode != "enforce":
+            return
+        for host in found.hosts:
+            if not policy.allows(host.name):
+                self._book.note(name, sts_policy(name, policy), MX_NOT_NAMED, mx_host=host.name)
 
     async def _store(self, domain: DueDomain, found: MailHosts, tls: TlsDemand) -> None:
         hosts = [(host.preference, host.name) for host in found.hosts]

@@ -20,6 +20,7 @@ from mailfleet.engine.recover import recover_lease, slot_lock
 from mailfleet.engine.reputation import Reputation
 from mailfleet.engine.rotation import Rotation
 from mailfleet.engine.server_dns import ServerDns
+from mailfleet.engine.tls_reports import TlsReports
 from mailfleet.policy.brakes import loosen
 from mailfleet.policy.warmup import Plan
 from mailfleet.store import access, allowances, brakes, campaigns, clock_steps, events, queue
@@ -49,7 +50,10 @@ class Maintainer:
         server_dns: ServerDns | None = None,
         certificates: Certificates | None = None,
         digests: Digests | None = None,
+        tls_reports: TlsReports | None = None,
     ) -> None:
+        self._tls_reports = tls_reports
+        self._reporting: asyncio.Task[None] | None = None
         self._database, self._run_folder, self._clock = database, run_folder, clock
         self._time_scale, self._reputation, self._blocklists = time_scale, reputation, blocklists
         self._plans = plans or {}
@@ -81,6 +85,7 @@ class Maintainer:
                     self.look_at_certificates,
                     self.look_at_server,
                     self.send_digest,
+                    self.send_tls_reports,
                 ]
             if turn % 60 == 0:
                 works += [self.look_at_reputation]
@@ -145,6 +150,17 @@ class Maintainer:
         """The nightly mail of what changed, when its time has come."""
         if self._digests is not None:
             await self._digests.run_due()
+
+    async def send_tls_reports(self) -> None:
+        """Those that are due, beside everything else too."""
+        if self._tls_reports is None or (self._reporting is not None and not self._reporting.done()):
+            return
+        before, self._reporting = (
+            self._reporting,
+            asyncio.create_task(self._tls_reports.run_due(), name="TLS reports"),
+        )
+        if before is not None:
+            before.result()
 
     @staticmethod
     async def _dns_work(domains: Domains, rotation: Rotation) -> None:

@@ -27,6 +27,7 @@ from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, Re
 from mailfleet.engine.rotation import Rotation
 from mailfleet.engine.server_dns import ServerDns
 from mailfleet.engine.steer import Steering
+from mailfleet.engine.tls_views import TlsResults
 from mailfleet.engine.views import (
     CampaignAccepted,
     CampaignPage,
@@ -237,3 +238,4 @@ class Services:
     blocklists: Blocklists
     certificates: Certificates
     server_dns: ServerDns
+    tls_results: TlsResults

@@ -349,6 +349,10 @@ def _event(attempt: Attempt, verdict: Verdict, attempts: int, decision: RetryDec
         event["source"] = attempt.source
     if attempt.tls:
         event["tls"] = attempt.tls
+    if outcome.tls_policy:
+        event["tls_policy"] = outcome.tls_policy
+    if outcome.tls_fault:
+        event["tls_fault"] = outcome.tls_fault
     if attempt.hung_up:
         event["hung_up"] = attempt.hung_up
     event["seconds"] = round(attempt.seconds, 3)

@@ -7,9 +7,12 @@ from collections import OrderedDict
 import structlog
 
 from mailfleet.base.clock import Clock
+from mailfleet.base.errors import BusyError
+from mailfleet.engine.tls_book import TlsBook
 from mailfleet.mail.mta_sts import MtaStsSyntaxError, StsPolicy, parse_policy, policy_id
 from mailfleet.net.dns_query import DnsQuerier, DnsTemporary
 from mailfleet.net.policy_fetch import PolicyFetcher, PolicyFetchError
+from mailfleet.policy.tls_results import FetchFailure, fetch_fault, sts_policy
 from mailfleet.store import sts
 from mailfleet.store.database import Database
 from mailfleet.store.sts import KeptPolicy
@@ -21,9 +24,17 @@ MAX_FAILED = 10_000
 
 
 class StsPolicies:
-    """For one process."""
+    """For one process. ``book`` is told of policies that cannot be used."""
 
-    def __init__(self, database: Database, querier: DnsQuerier, fetcher: PolicyFetcher, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        querier: DnsQuerier,
+        fetcher: PolicyFetcher,
+        clock: Clock,
+        book: TlsBook | None = None,
+    ) -> None:
+        self._book = book
         self._database, self._querier, self._fetcher, self._clock = database, querier, fetcher, clock
         self._failed: OrderedDict[tuple[str, str], float] = OrderedDict()
 
@@ -35,10 +46,19 @@ class StsPolicies:
             kept = None
         number = await self._id(domain)
         if number is not None and (kept is None or kept.id != number) and self._may_ask(domain, number):
-            fetched = await self._fetch(domain, number)
+            fetched = await self._fetch(domain, number, kept.policy if kept is not None else None)
             if fetched is not None:
                 return fetched
         return kept.policy if kept is not None else None
+
+    async def kept(self, domain: str) -> StsPolicy | None:
+        """The policy that holds by what is kept; None where there is none, or it demands nothing. Asks nobody outside."""
+        try:
+            found = await self._database.read(lambda tx: sts.get(tx, domain))
+        except BusyError:
+            return None
+        holds = found is not None and found.expires_ms > self._clock.now_ms() and found.policy.mode != "none"
+        return found.policy if found is not None and holds else None
 
     async def _id(self, domain: str) -> str | None:
         try:
@@ -46,11 +66,16 @@ class StsPolicies:
         except DnsTemporary:
             return None
 
-    async def _fetch(self, domain: str, number: str) -> StsPolicy | None:
+    async def _fetch(self, domain: str, number: str, before: StsPolicy | None) -> StsPolicy | None:
         try:
             policy = parse_policy(await self._fetcher.fetch(domain))
         except (PolicyFetchError, MtaStsSyntaxError) as error:
             log.warning("an MTA-STS policy cannot be used", domain=domain, reason=str(error))
+            if self._book is not None:
+                why: FetchFailure = error.why if isinstance(error, PolicyFetchError) else "policy"
+                self._book.note(
+                    domain, sts_policy(domain, before), fetch_fault(why, str(error)), mx_host=f"mta-sts.{domain}"
+                )
             self._failed[domain, number] = self._clock.monotonic_s() + FAILED_AGAIN_S
             while len(self._failed) > MAX_FAILED:
                 self._failed.popitem(last=False)

@@ -26,6 +26,7 @@ from mailfleet.listen.api import (
     observe,
     reputation,
     server_dns,
+    tls,
 )
 from mailfleet.listen.api.bodies import CampaignBody, CampaignOptions, MessageBody
 from mailfleet.listen.http_auth import Engine
@@ -96,6 +97,7 @@ def create_app(services: Services, settings: Settings, telemetry: metrics.Teleme
         domains.router,
         server_dns.router,
         certificates.router,
+        tls.router,
     ):
         app.include_router(router, responses=problems)
     _add_health(app)

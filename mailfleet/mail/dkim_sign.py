@@ -41,6 +41,8 @@ SIGNED = (
     b"references",
     b"list-id",
     b"feedback-id",
+    b"tls-report-domain",
+    b"tls-report-submitter",
 )
 _SELECTOR = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
 

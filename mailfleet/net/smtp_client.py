@@ -9,10 +9,10 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypedDict, cast
 
 from mailfleet.net.guard import ForbiddenDestinationError, check_destination
-from mailfleet.net.smtp_peer import ClientOptions, ConnectFailed, Peer
+from mailfleet.net.smtp_peer import ClientOptions, ConnectFailed, Peer, Secured
 from mailfleet.net.tls_client import described, server_name
 from mailfleet.smtp.client import ClientSession
 from mailfleet.smtp.client_states import Event, Finished, OnWire, Opened, OpenFailed, SessionState, TlsWanted
@@ -41,6 +41,8 @@ class SmtpConnection(asyncio.Protocol):
     def __init__(self, peer: Peer, options: ClientOptions) -> None:
         self.peer = peer
         self.tls_info = ""
+        self.local_ip = ""  # our address, once connected
+        self.secured = Secured()
         self._options = options
         self._awaiting = options.timeouts.awaiting()
         self._loop = asyncio.get_running_loop()
@@ -186,16 +188,15 @@ class SmtpConnection(asyncio.Protocol):
             )
         except (OSError, ssl.SSLError) as error:
             transport.abort()
-            raise self._failed(
-                "tls", "tls-handshake", f"the TLS handshake failed: {error or type(error).__name__}"
-            ) from error
+            detail = f"the TLS handshake failed: {error or type(error).__name__}"
+            raise self._failed("tls", "tls-handshake", detail, **_tls_reason(error)) from error
         if self._transport is None:
             raise self._failed("tls", "tls-handshake", "the remote closed the connection before the TLS handshake")
         tls = self._transport.get_extra_info("ssl_object")
         problem = self._options.check_peer(tls) if self._options.check_peer is not None else ""
         if problem:
             self._transport.abort()
-            raise self._failed("tls", "tls-handshake", f"{self.peer.host} is not proven: {problem}")
+            raise self._failed("tls", "tls-handshake", f"{self.peer.host} is not proven: {problem}", reason=problem)
         self.tls_info = described(tls)
         if self._options.check_peer is not None:
             self.tls_info += " dane"
@@ -205,14 +206,32 @@ class SmtpConnection(asyncio.Protocol):
         self._flush()
         self._arm(self._loop.time())
 
-    def _failed(self, phase: str, failure: str, detail: str, reply: Reply | None = None) -> ConnectFailed:
-        transcript = self._session.log.text()
-        return ConnectFailed(phase, failure, reply=reply, detail=detail, transcript=transcript)
+    def _failed(
+        self,
+        phase: str,
+        failure: str,
+        detail: str,
+        reply: Reply | None = None,
+        *,
+        verify_code: int = 0,
+        reason: str = "",
+    ) -> ConnectFailed:
+        return ConnectFailed(
+            phase,
+            failure,
+            reply=reply,
+            detail=detail,
+            transcript=self._session.log.text(),
+            local_ip=self.local_ip,
+            verify_code=verify_code,
+            reason=reason,
+        )
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclasses of it
+        self.local_ip = str((transport.get_extra_info("sockname") or ("",))[0])
         self._arm(self._loop.time())
 
     def data_received(self, data: bytes) -> None:
@@ -352,6 +371,19 @@ class SmtpConnection(asyncio.Protocol):
         self._give_up("reply-timeout", detail)
         if self._transport is not None:
             self._transport.abort()
+
+
+class _Reason(TypedDict):
+    verify_code: int
+    reason: str
+
+
+def _tls_reason(error: OSError | ssl.SSLError) -> _Reason:
+    """What OpenSSL says, in short."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return {"verify_code": error.verify_code, "reason": error.verify_message}
+    reason = getattr(error, "reason", "") or str(error) or type(error).__name__
+    return {"verify_code": 0, "reason": str(reason).replace("_", " ").lower()}
 
 
 def _connect_failure(error: OSError) -> str:

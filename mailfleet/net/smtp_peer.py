@@ -6,7 +6,7 @@ import ipaddress
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mailfleet.base.errors import MailfleetError
 from mailfleet.config.settings import Delivery
@@ -79,19 +79,41 @@ class ClientOptions:
         return self.source_ipv6 if ipaddress.ip_address(ip).version == 6 else self.source_ipv4
 
 
+class Secured(NamedTuple):
+    """Which policy of TLS a session was under and what was wrong with its TLS, each for people; whoever opens it says so."""
+
+    policy: str = ""
+    fault: str = ""
+
+
 class ConnectFailed(MailfleetError):  # noqa: N818 - it is an outcome of an attempt, and named as one
     """No session with this mail host. Either ``reply`` or ``failure`` says why.
 
     ``phase`` and ``failure`` are spelt as the values of ``policy.outcome.Phase`` and ``Failure``; phase ``tls`` with failure
     ``tls-handshake`` may succeed with ``tls="none"``. ``detail`` is a sentence for people, ``transcript`` what was said.
+    ``verify_code`` is OpenSSL's (X509_V_ERR), ``reason`` the short words of who found fault with TLS, ``local_ip`` our address.
     """
 
+    secured = Secured()
+
     def __init__(
-        self, phase: str, failure: str, *, reply: Reply | None = None, detail: str = "", transcript: str = ""
+        self,
+        phase: str,
+        failure: str,
+        *,
+        reply: Reply | None = None,
+        detail: str = "",
+        transcript: str = "",
+        local_ip: str = "",
+        verify_code: int = 0,
+        reason: str = "",
     ) -> None:
         self.phase = phase
         self.failure = failure
         self.reply = reply
         self.detail = detail
         self.transcript = transcript
+        self.local_ip = local_ip
+        self.verify_code = verify_code
+        self.reason = reason
         super().__init__(f"{phase}: {reply or detail}")

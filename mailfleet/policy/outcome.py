@@ -53,6 +53,7 @@ class Outcome(NamedTuple):
 
     Exactly one of these holds: ``reply`` is set (the remote's last word on this recipient) or ``failure`` is not NONE.
     ``detail`` is a plain sentence for people, never a secret. ``mx_host`` and ``remote_ip`` are empty when no host was reached.
+    ``tls_policy``: which policy of TLS the session was under; ``tls_fault``: what was wrong with its TLS, passed over or not.
     """
 
     phase: Phase
@@ -61,6 +62,8 @@ class Outcome(NamedTuple):
     detail: str = ""
     mx_host: str = ""
     remote_ip: str = ""
+    tls_policy: str = ""
+    tls_fault: str = ""
 
     @property
     def delivered(self) -> bool:

@@ -7,9 +7,12 @@ from typing import Literal, NamedTuple
 
 from mailfleet.mail.mta_sts import StsPolicy
 
-TlsDemand = Literal["", "required", "verified"]
-"""Empty: opportunistic (RFC 7435). ``required``: never in the clear. ``verified``: with a good certificate for the host."""
-_RANK = {"": 0, "required": 1, "verified": 2}
+TlsDemand = Literal["", "testing", "required", "verified"]
+"""Empty: opportunistic (RFC 7435). ``required``: never in the clear. ``verified``: with a good certificate for the host.
+
+``testing``: as ``verified``, and where that fails as if nothing were demanded (RFC 8461 5).
+"""
+_RANK = {"": 0, "testing": 1, "required": 2, "verified": 3}
 Host = tuple[int, str]
 
 
@@ -29,7 +32,8 @@ def stricter(one: TlsDemand, other: TlsDemand) -> TlsDemand:
 def secured(domain: str, hosts: Sequence[Host], policy: StsPolicy | None, own: TlsDemand) -> Secured:
     """By the domain's policy (None: it has none that holds now) and the person's own demand for it."""
     if policy is None or policy.mode != "enforce":
-        return Secured(tuple(hosts), own)
+        testing = policy is not None and policy.mode == "testing"
+        return Secured(tuple(hosts), stricter(own, "testing" if testing else ""))
     allowed = tuple(host for host in hosts if policy.allows(host[1]))
     if not allowed:
         names = ", ".join(name for _, name in hosts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Index, LargeBinary, MetaData, Table, Text, UniqueConstraint, text
 
-from mailfleet.store import schema_certificates, schema_domains, schema_fleet
+from mailfleet.store import schema_certificates, schema_domains, schema_fleet, schema_tls
 from mailfleet.store.columns import BIG as _BIG
 from mailfleet.store.columns import id_column as _id
 from mailfleet.store.columns import int_column as _int
@@ -313,7 +313,8 @@ idempotency = Table(
 def metadata_for(engine: Engine) -> MetaData:
     """Every table as this engine has it."""
     made = MetaData()
-    assert {*schema_fleet.TABLES, *schema_domains.TABLES, *schema_certificates.TABLES} <= set(metadata.tables.values())
+    more = (schema_fleet, schema_domains, schema_certificates, schema_tls)
+    assert {table for one in more for table in one.TABLES} <= set(metadata.tables.values())
     for table in metadata.tables.values():
         table.to_metadata(made)
     _event(made, engine)

@@ -106,15 +106,28 @@ class Network:
         self.run(self._closing.enter_async_context(peer.serving()))
         return peer
 
-    def web(self, port: int, answers: dict[str, tuple[int, str]], context: ssl.SSLContext) -> str:
-        """An address at which HTTPS is spoken: status and text by host name, as ``answers`` has them when somebody asks."""
+    def web(
+        self,
+        port: int,
+        answers: dict[str, tuple[int, str]],
+        context: ssl.SSLContext,
+        posted: list[tuple[str, bytes]] | None = None,
+    ) -> str:
+        """An address at which HTTPS is spoken: status and text by host name, as ``answers`` has them when somebody asks.
+
+        ``posted`` gets the head and the body of what was posted.
+        """
         address = self.address()
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
-                host = next((line[6:] for line in head.split("\r\n") if line.lower().startswith("host: ")), "")
-                status, text = answers.get(host, (404, "nobody"))
+                named = {
+                    name.lower(): value for name, _, value in (line.partition(": ") for line in head.split("\r\n"))
+                }
+                if posted is not None and head.startswith("POST "):
+                    posted.append((head, await reader.readexactly(int(named["content-length"]))))
+                status, text = answers.get(named.get("host", "").partition(":")[0], (404, "nobody"))
                 writer.write(
                     f"HTTP/1.1 {status} so\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n{text}".encode()
                 )

@@ -46,6 +46,7 @@ from mailfleet.engine.server_facts import Install, TlsPort
 from mailfleet.engine.services import MAX_CHUNK_ROWS, Services
 from mailfleet.engine.shared import LongReads
 from mailfleet.engine.steer import Steering
+from mailfleet.engine.tls_views import TlsResults
 from mailfleet.engine.views import (
     CampaignAccepted,
     CampaignPage,
@@ -282,6 +283,7 @@ class MemoryEngine:
             limits=self.limits,
             reputation=Reputation(self.database, SystemClock(), IdGenerator(8), 1),
             blocklists=self.blocklists,
+            tls_results=TlsResults(LongReads(self.database), SystemClock(), 1),
         )
 
     def happen(self, kind: str, recipient: str = "ann@gmail.example", **data: Any) -> EventView:

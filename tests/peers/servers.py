@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +59,11 @@ class MailServer:
 
 
 @contextlib.contextmanager
-def run_postfix() -> Iterator[MailServer]:
-    """Postfix from its Debian package, with its own configuration and queue."""
+def run_postfix(leaves: Mapping[str, trustme.LeafCert] | None = None) -> Iterator[MailServer]:
+    """Postfix from its Debian package, with its own configuration and queue.
+
+    ``leaves``: other certificates that it shows to clients that ask for these names (SNI).
+    """
     if not Path("/usr/sbin/postfix").exists():
         raise jail.MissingPeerError("Postfix")
     with _folder("postfix") as root:
@@ -77,6 +80,8 @@ def run_postfix() -> Iterator[MailServer]:
             )
         )
         (etc / "master.cf").write_text(_POSTFIX_MASTER.format(port=port))
+        if leaves:
+            _by_name(etc, leaves)
         subprocess.run(["postfix", "-c", str(etc), "check"], check=True, capture_output=True, timeout=60)
         with (root / "output").open("wb") as output:
             process = subprocess.Popen(
@@ -91,6 +96,17 @@ def run_postfix() -> Iterator[MailServer]:
             process, MailServer("Postfix", "127.0.0.1", port, maildir, _logs(root / "log", root / "output"))
         ) as up:
             yield up
+
+
+def _by_name(etc: Path, leaves: Mapping[str, trustme.LeafCert]) -> None:
+    lines = []
+    for name, leaf in leaves.items():
+        file = etc / f"{name}.pem"
+        file.write_bytes(leaf.private_key_and_cert_chain_pem.bytes())
+        lines.append(f"{name} {file}\n")
+    (etc / "names").write_text("".join(lines))
+    with (etc / "main.cf").open("a") as main:
+        main.write(f"tls_server_sni_maps = texthash:{etc}/names\n")
 
 
 @contextlib.contextmanager
