@@ -11,9 +11,11 @@ import dkim
 import pytest
 
 from mailfleet.engine.catalog import KEYS_FRESH_S, Catalog
+from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
+from mailfleet.engine.dns_zones import DnsZones, zone_label
 from mailfleet.engine.domain_checks import DomainChecker
-from mailfleet.engine.domains import Domains, zone_label
+from mailfleet.engine.domains import Domains
 from mailfleet.engine.rotation import KEEP_OLD_MS, REFUSED_WAIT_S, TAKEN_UP_MS, Rotation
 from mailfleet.mail.dkim import ED25519, sign
 from mailfleet.net.authoritative import Authoritative
@@ -94,15 +96,17 @@ class World:
         domain = SendingDomain(number, 1, NAME, f"bounce.{NAME}", NOW_MS, rotate_days=rotate_days)
         assert await self.plant.database.write(lambda tx: sending.add(tx, domain, [first]))
         _, domains, _ = self.process(Deadline())
-        await self.write_with(domains, SECRET)
+        await self.write_with(SECRET)
         await domains.publish_keys(await self.domain())
         assert len(self.zone()) == 1
 
-    async def write_with(self, domains: Domains, secret: str) -> None:
+    async def write_with(self, secret: str) -> None:
         """From now on the zone is written to with this secret."""
-        if await self.plant.database.read(dns_rows.targets):
-            await domains.remove_zone(OWNER, NAME)
-        await domains.add_zone(
+        plant = self.plant
+        zones = DnsZones(plant.database, plant.box, self._writer_of(Deadline()), plant.clock, plant.ids)
+        if await plant.database.read(dns_rows.targets):
+            await zones.remove(OWNER, NAME)
+        await zones.add_dynamic(
             OWNER, NAME, server=self.knot.address, key_name=KEY, secret=secret, algorithm="hmac-sha256"
         )
 
@@ -115,6 +119,17 @@ class World:
         domain = await self.domain()
         return await self.plant.database.read(lambda tx: sending.keys(tx, domain.id))
 
+    def _writer_of(self, deadline: Deadline) -> Callable[[dns_rows.Target], DynamicUpdate]:
+        def update_of(target: dns_rows.Target) -> DynamicUpdate:
+            host, _, port = target.server.rpartition(":")
+            assert target.sealed_secret is not None
+            secret = self.plant.box.open(target.sealed_secret, zone_label(target.zone)).decode()
+            made = DyingUpdate(target.zone, (host, int(port)), key_name=KEY, secret=secret, loopback_only=True)
+            made.deadline = deadline
+            return made
+
+        return update_of
+
     def process(self, deadline: Deadline) -> tuple[Rotation, Domains, Catalog]:
         """What one process has; nothing is handed from one to the next."""
         plant: Any = self.plant
@@ -123,18 +138,10 @@ class World:
             DnsQuerier([self.knot.address], 2, plant.clock), timeout_s=2, port=self.knot.port, loopback_only=True
         )
 
-        def update_of(target: dns_rows.Target) -> DynamicUpdate:
-            host, _, port = target.server.rpartition(":")
-            assert target.sealed_secret is not None
-            secret = plant.box.open(target.sealed_secret, zone_label(target.zone)).decode()
-            made = DyingUpdate(target.zone, (host, int(port)), key_name=KEY, secret=secret, loopback_only=True)
-            made.deadline = deadline
-            return made
-
-        publisher = DnsPublisher(database, authoritative, update_of, plant.clock, ttl_s=1)
+        publisher = DnsPublisher(database, authoritative, self._writer_of(deadline), plant.clock, ttl_s=1)
         common = {"hostname": HOST, "clock": plant.clock, "ids": plant.ids, "time_scale": 1}
         checker: Any = DomainChecker(authoritative, None, None, private=True)  # type: ignore[arg-type]  # nothing is fetched
-        domains = Domains(database, plant.box, checker, publisher, update_of, ttl_s=1, **common)
+        domains = Domains(database, checker, publisher, PlanWriter(authoritative, {}, 1), **common)
         catalog = Catalog(database, plant.box, plant.clock)
         return Rotation(database, plant.box, catalog, domains, publisher, **common), domains, catalog
 
@@ -222,24 +229,24 @@ async def test_a_zone_that_refuses_holds_the_change_up_and_nothing_else(plant: P
     world = World(plant, knot)
     await world.begin()
     rotation, domains, catalog = world.process(Deadline())
-    await world.write_with(domains, base64.b64encode(b"another secret").decode())
+    await world.write_with(base64.b64encode(b"another secret").decode())
     plant.clock.skip(31 * 86_400)
     await rotation.run()
     assert [one.stage for one in await world.keys()] == ["active", "next"]
     assert len(world.zone()) == 1
     await world.check_signatures(catalog)
 
-    await world.write_with(domains, SECRET)
+    await world.write_with(SECRET)
     plant.clock.skip(REFUSED_WAIT_S)
     await rotation.run()
     assert [one.stage for one in await world.keys()] == ["old", "active"]
     await world.check_signatures(catalog)
 
-    await world.write_with(domains, base64.b64encode(b"another secret").decode())
+    await world.write_with(base64.b64encode(b"another secret").decode())
     plant.clock.skip(KEEP_OLD_MS / 1000)
     await rotation.run()
     assert len(world.zone()) == 2, "the old key is gone here, and its record is still there"
-    await world.write_with(domains, SECRET)
+    await world.write_with(SECRET)
     plant.clock.skip(REFUSED_WAIT_S)
     await rotation.run()
     await assert_clean(world)
