@@ -105,7 +105,7 @@ class World:
         plant = self.plant
         zones = DnsZones(plant.database, plant.box, self._writer_of(Deadline()), plant.clock, plant.ids)
         if await plant.database.read(dns_rows.targets):
-            await zones.remove(OWNER, NAME)
+            await zones.remove(NAME)
         await zones.add_dynamic(
             OWNER, NAME, server=self.knot.address, key_name=KEY, secret=secret, algorithm="hmac-sha256"
         )
@@ -228,7 +228,7 @@ async def test_a_crash_at_every_write(plant: Plant, knot: Knot, leaked: bool) ->
 async def test_a_zone_that_refuses_holds_the_change_up_and_nothing_else(plant: Plant, knot: Knot) -> None:
     world = World(plant, knot)
     await world.begin()
-    rotation, domains, catalog = world.process(Deadline())
+    rotation, _, catalog = world.process(Deadline())
     await world.write_with(base64.b64encode(b"another secret").decode())
     plant.clock.skip(31 * 86_400)
     await rotation.run()
