@@ -13,6 +13,7 @@ import structlog
 from mailfleet.app.dns import at_home, publishing
 from mailfleet.app.folder import DataFolder
 from mailfleet.base.errors import ConfigError, MailfleetError
+from mailfleet.config.listen import split_host_port
 from mailfleet.config.settings import Settings
 from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.issuing import AcmeIssuer, Issuer, LocalIssuer
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LOOK_S = 1.0
+OPEN_TRIES = 20
 
 
 def certificates_of(base: Base, nameservers: list[str]) -> Certificates:
@@ -123,6 +125,21 @@ class Shown:
             log.error("the certificate has changed and cannot be loaded", file=str(self._files[0]), reason=str(error))
 
 
+async def _is_open(listen: str) -> bool:
+    """Whether somebody takes connections there; waits a little, as at the start of the server."""
+    host, port = split_host_port(listen)
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - where it is reached
+    for _ in range(OPEN_TRIES):
+        try:
+            _, writer = await asyncio.open_connection(address, port)
+        except OSError:
+            await asyncio.sleep(LOOK_S)
+            continue
+        writer.close()
+        return True
+    return False
+
+
 def _has_files(settings: Settings) -> bool:
     return bool(settings.submission.tls_cert or settings.submission.tls_key)
 
@@ -152,6 +169,7 @@ def _issuer(base: Base, nameservers: list[str]) -> Issuer | None:
         # A new resolver each time: what was not there a minute ago may have been published since
         return await Resolver(nameservers, settings.dns.timeout_s, base.clock).addresses(host, ipv6=True)
 
+    answers_at = settings.https.http_listen if acme.challenge == "http-01" else settings.https.listen
     return AcmeIssuer(
         base.database,
         base.box,
@@ -159,6 +177,7 @@ def _issuer(base: Base, nameservers: list[str]) -> Issuer | None:
         acme.challenge,
         publishing(base, nameservers)[1],
         addresses,
+        partial(_is_open, answers_at),
         base.clock,
         loopback_only=at_home(settings),
     )

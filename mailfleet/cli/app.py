@@ -13,6 +13,7 @@ from mailfleet.cli import (
     campaign,
     certificates,
     db,
+    domain_settings,
     domains,
     explain,
     find,
@@ -91,7 +92,7 @@ app.command("rehearse", cls=rehearse.ByDay)(rehearse.rehearse)
 app.command("trace")(find.trace)
 app.command("queue")(find.queue)
 app.command("events")(find.events)
-app.add_typer(domains.domain_app)
+app.add_typer(domain_settings.domain_app)
 app.add_typer(certificates.certificate_app)
 app.add_typer(domains.dns_app)
 app.add_typer(manage.credential_app)

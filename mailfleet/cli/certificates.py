@@ -69,7 +69,10 @@ def renew(
         show.json_line(view)
     elif new_key:
         when = show.moment(view["next_try"])
-        show.say(show.stdout(), f"{view['host']}: publish the TLSA record of its next key; it is used from {when} UTC.")
+        show.say(show.stdout(), f"{view['host']} gets a certificate with its next key at {when} UTC.")
+        show.say(
+            show.stdout(), f"Where its zone is signed, publish at once: _25._tcp.{view['host']} TLSA {view['tlsa'][-1]}"
+        )
     elif view["problem"]:
         show.say(show.stdout(), f"{view['host']}: {view['problem']}")
     elif view["not_after"] != before["not_after"]:

@@ -16,4 +16,5 @@ class CertificateView(BaseModel):
     not_after: str = Field(description="Its end; empty while there is none.")
     next_try: str = Field(description="When it is renewed, or tried again; empty where that is not ours to do.")
     next_key: bool = Field(description="Another key waits until the DNS has told of it.")
+    tlsa: list[str] = Field(description="What TLSA records say of its key in use, and of the next one, as `3 1 1 ...`.")
     problem: str = Field(description="Why there is none, or why it could not be renewed.")

@@ -59,7 +59,7 @@ class Certificates:
             found = [kept.get(host) or self._none(host) for host in sorted({*wanted, *kept})]
             return [one for one in found if self._may_see(tx, actor, one.host)]
 
-        return [_view(one, now_ms) for one in await self._database.read(find)]
+        return [self._view(one, now_ms) for one in await self._database.read(find)]
 
     async def renew(self, actor: Actor, host: str, *, new_key: bool) -> CertificateView:
         """As soon as possible; with another key, when the DNS has told of it. Raises ``NotFoundError`` and ``ConflictError``."""
@@ -86,7 +86,7 @@ class Certificates:
             rows.put(tx, changed)
             return changed
 
-        return _view(await self._database.write(work), now_ms)
+        return self._view(await self._database.write(work), now_ms)
 
     async def take(self, actor: Actor, chain: str, key: str) -> list[CertificateView]:
         """Show a certificate that a person has, for every host that it names. Raises ``InputError`` and ``NotFoundError``."""
@@ -116,7 +116,7 @@ class Certificates:
                 rows.put(tx, made[-1])
             return made
 
-        return [_view(one, now_ms) for one in await self._database.write(work)]
+        return [self._view(one, now_ms) for one in await self._database.write(work)]
 
     async def forget(self, actor: Actor, host: str) -> None:
         """Show it no more; a host that is to have one gets a new one. Raises ``NotFoundError``."""
@@ -243,6 +243,19 @@ class Certificates:
         issuer = self._issuer.name if self._issuer is not None else OWN
         return Certificate(host, issuer, "", None, None, 0, 0, 0, 0, 0, "", 0)
 
+    def _view(self, one: Certificate, now_ms: int) -> CertificateView:
+        keys = [sealed for sealed in (one.sealed_key, one.sealed_next) if sealed is not None]
+        return CertificateView(
+            host=one.host,
+            issuer=one.issuer,
+            state=rules.state(one.not_before_ms, one.not_after_ms, now_ms),
+            not_after=rfc3339(one.not_after_ms) if one.not_after_ms else "",
+            next_try=rfc3339(one.next_try_ms) if one.next_try_ms else "",
+            next_key=one.sealed_next is not None,
+            tlsa=[f"3 1 1 {tls_keys.key_digest(self._box.open(sealed, _label(one.host)))}" for sealed in keys],
+            problem=one.problem,
+        )
+
     def _may_see(self, tx: Tx, actor: Actor, host: str) -> bool:
         """A host belongs to the nearest sending domain above it; this server's, to nobody but the first tenant."""
         if actor.tenant_id == DEFAULT_TENANT:
@@ -256,15 +269,3 @@ class Certificates:
 
 def _label(host: str) -> str:
     return f"tls:{host}"
-
-
-def _view(one: Certificate, now_ms: int) -> CertificateView:
-    return CertificateView(
-        host=one.host,
-        issuer=one.issuer,
-        state=rules.state(one.not_before_ms, one.not_after_ms, now_ms),
-        not_after=rfc3339(one.not_after_ms) if one.not_after_ms else "",
-        next_try=rfc3339(one.next_try_ms) if one.next_try_ms else "",
-        next_key=one.sealed_next is not None,
-        problem=one.problem,
-    )

@@ -22,6 +22,7 @@ from mailfleet.store.sending import SendingDomain
 
 MODES = ("off", "testing", "enforce")
 _PAGE = re.compile(r"https://[!#-+\--:<-\[\]-~]+")  # printable, without what separates in a record: ; , " and backslash
+_NOT_IN_RECORDS = frozenset(';,! "\\')  # these would end a tag or an address of a list (RFC 7489 6.2, RFC 8460 3)
 
 
 class DomainOptions:
@@ -84,6 +85,15 @@ class DomainOptions:
 
         return _view(await self._database.write(work))
 
+    async def logo(self, actor: Actor, name: str) -> str:
+        """The logo as it is shown, SVG; empty for none. Raises ``NotFoundError``."""
+
+        def find(tx: Tx) -> str:
+            found = own_domain(tx, actor, name)
+            return sending.logo(tx, found.id) if found.bimi_logo else ""
+
+        return await self._database.read(find)
+
     async def _policy_hosts(self, domain: str, wanted: DomainSettings) -> list[str]:
         if wanted.mta_sts not in MODES:
             raise InputError(f"{wanted.mta_sts!r} is no mode", where="mta_sts", mend=f"one of {', '.join(MODES)}")
@@ -137,9 +147,13 @@ def _check(wanted: DomainSettings) -> None:
 def _mailbox(text: str, where: str) -> str:
     """In its canonical form; empty as it is."""
     try:
-        return str(Address.parse(text.strip())) if text else ""
+        found = str(Address.parse(text.strip())) if text else ""
     except InputError as error:
         raise InputError(error.what, where=where, mend=error.mend) from None
+    if not found.isascii() or set(found) & _NOT_IN_RECORDS:
+        mend = "give a plain one; the domain of an international address begins with xn--"
+        raise InputError("that address cannot stand in a DNS record", where=where, mend=mend)
+    return found
 
 
 def _is_page(text: str) -> bool:

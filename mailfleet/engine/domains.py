@@ -74,9 +74,11 @@ class Domains:
 
     # Plan
 
-    async def plan(self, actor: Actor, name: str) -> PlanView:
-        """With what others have in the DNS now taken into account. Raises ``NotFoundError``."""
+    async def plan(self, actor: Actor, name: str, *, looks: bool = True) -> PlanView:
+        """``looks``: with what others have in the DNS now taken into account. Raises ``NotFoundError``."""
         domain, known, _ = await self._facts(actor, name)
+        if not looks:
+            return self._plan_view(domain.name, plan(known))
         own = await self._database.read(lambda tx: dns_rows.own_records(tx, domain.id))
         return self._plan_view(domain.name, plan(known, await self._checker.existing(known, _values(own))))
 

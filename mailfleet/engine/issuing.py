@@ -53,7 +53,7 @@ class Issuer(Protocol):
 
 
 class AcmeIssuer:
-    """One order at a time. ``kind`` is the challenge; ``addresses`` looks a host up."""
+    """One order at a time. ``kind`` is the challenge; ``addresses`` looks a host up; ``entrance``: whether the front answers yet."""
 
     name = "acme"
 
@@ -65,12 +65,14 @@ class AcmeIssuer:
         kind: str,
         publisher: DnsPublisher,
         addresses: Callable[[str], Awaitable[list[str]]],
+        entrance: Callable[[], Awaitable[bool]],
         clock: Clock,
         *,
         loopback_only: bool,
     ) -> None:
         self._database, self._box, self._authority, self._kind = database, box, authority, kind
-        self._publisher, self._addresses, self._clock = publisher, addresses, clock
+        self._publisher, self._addresses, self._entrance = publisher, addresses, entrance
+        self._clock = clock
         self._loopback_only = loopback_only
 
     async def issue(self, host: str, key: bytes) -> str:
@@ -79,6 +81,8 @@ class AcmeIssuer:
             raise IssueError(f"{self._authority.directory} is not on this machine, and all is limited to loopback")
         if self._kind != "dns-01":
             await self._must_have_an_address(host)
+            if not await self._entrance():  # an authority counts every look that finds nobody
+                raise NotYetError("the entrance for its questions is not open: is the front running?")
         csr = await asyncio.to_thread(signing_request, host, key)
         try:
             try:

@@ -117,6 +117,7 @@ h3 { margin: 0 0 .4rem; font-size: 1.1rem; }
 h4 { margin: 1.1rem 0 .2rem; font-size: .85rem; color: var(--soft); }
 section { margin: 0 0 1rem; padding: 1.1rem 1.3rem; background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
 section:target, .table > div:target { border-color: var(--accent); box-shadow: 0 0 0 2px var(--accent); }
+section { overflow-wrap: anywhere; }
 section p { margin: .5rem 0; }
 code { font: .88em/1.5 ui-monospace, monospace; background: var(--code); padding: .1em .35em; border-radius: 4px;
   overflow-wrap: anywhere; }

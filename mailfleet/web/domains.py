@@ -1,7 +1,8 @@
-"""The page of sending domains: how every check stands, what to do next, the records, the keys."""
+"""The page of sending domains: how each stands, and what to do next. All about one of them is in ``web.domain``."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from starlette.requests import Request
@@ -11,6 +12,7 @@ from mailfleet.web.frame import Frame, Part
 from mailfleet.web.sessions import Session
 
 SHOWN_DOMAINS = 50
+STATES = ("failed", "warning", "unknown", "ok")
 
 
 class SendingDomains:
@@ -24,23 +26,26 @@ class SendingDomains:
         """All of it."""
         return await self._frame.page(request, "sending_domains.html", self.parts)
 
-    async def steer(self, request: Request) -> Response:
-        """Check a domain now."""
-        domain = request.path_params["domain"]
-        moves = {"check": lambda session: self._services.domains.check(session.actor, domain)}
-        return await self._frame.steer(request, "manage", moves, "/domains")
-
     async def _domains(self, session: Session) -> dict[str, Any]:
         found = await self._services.manage.domains(session.actor)
-        return {
-            "domains": [
+        shown = []
+        for view in found[:SHOWN_DOMAINS]:
+            checks = await self._services.domains.standing(session.actor, view.domain)
+            counts = Counter(one.state for one in checks.checks)
+            shown.append(
                 {
                     "view": view,
-                    "checks": await self._services.domains.standing(session.actor, view.domain),
+                    "checks": checks,
+                    "wrong": sorted(
+                        (one for one in checks.checks if one.state in ("failed", "warning")),
+                        key=lambda one: STATES.index(one.state),
+                    ),
+                    "counts": [(state, counts[state]) for state in STATES if counts[state]],
                     "signing": await self._services.rotation.keys(session.actor, view.domain),
                 }
-                for view in found[:SHOWN_DOMAINS]
-            ],
+            )
+        return {
+            "domains": shown,
             "more_domains": max(0, len(found) - SHOWN_DOMAINS),
             "may_manage": "manage" in session.actor.scopes,
         }

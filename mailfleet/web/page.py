@@ -1,4 +1,7 @@
-"""The pages: log in with an API token; campaigns, events and the backlog; ways out; domains. Thin views over the engine's services."""
+"""The pages: log in with an API token; campaigns, events and the backlog; ways out; domains; certificates.
+
+Thin views over the engine's services.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from mailfleet.base.clock import Clock, SystemClock
 from mailfleet.base.errors import BusyError
 from mailfleet.engine.services import Services
 from mailfleet.web import words
+from mailfleet.web.certificates import CertificatesPage
+from mailfleet.web.domain import DomainPage
 from mailfleet.web.domains import SendingDomains
 from mailfleet.web.frame import HERE, Frame, Part
 from mailfleet.web.sessions import Session
@@ -26,10 +31,12 @@ COUNT_WITHIN_S = 1.0
 
 
 def install(app: Starlette, services: Services, clock: Clock | None = None) -> None:
-    """Add the pages to ``app``: ``/``, ``/ways-out``, ``/domains``, with their forms, ``/login``, ``/live/`` and ``/static/``."""
+    """Add the pages to ``app``: ``/``, ``/ways-out``, ``/domains``, ``/certificates``, with their forms, ``/login``, ``/live/``,
+    ``/static/``."""
     frame = Frame(services, clock or SystemClock())
-    overview, ways, domains = _Overview(frame), WaysOut(frame), SendingDomains(frame)
-    parts = overview.parts | ways.parts | domains.parts
+    overview, ways, domains, domain = _Overview(frame), WaysOut(frame), SendingDomains(frame), DomainPage(frame)
+    certificates = CertificatesPage(frame)
+    parts = overview.parts | ways.parts | domains.parts | certificates.parts
 
     async def live(request: Request) -> Response:
         return await frame.live(request, parts)
@@ -39,7 +46,17 @@ def install(app: Starlette, services: Services, clock: Clock | None = None) -> N
             Route("/", overview.show, methods=["GET"]),
             Route("/ways-out", ways.show, methods=["GET"]),
             Route("/domains", domains.show, methods=["GET"]),
-            Route("/domains/{domain}/{move}", domains.steer, methods=["POST"]),
+            Route("/domains/{domain}", domain.show, methods=["GET"]),
+            Route("/domains/{domain}/live/{part}", domain.live, methods=["GET"]),
+            Route("/domains/{domain}/logo.svg", domain.logo, methods=["GET"]),
+            Route("/domains/{domain}/settings", domain.set, methods=["POST"]),
+            Route("/domains/{domain}/logo", domain.set_logo, methods=["POST"]),
+            Route("/domains/{domain}/{move}", domain.steer, methods=["POST"]),
+            Route("/domains/{domain}/{form}", domain.back, methods=["GET"]),
+            Route("/certificates", certificates.show, methods=["GET"]),
+            Route("/certificates/import", certificates.take, methods=["POST"]),
+            Route("/certificates/import", certificates.back, methods=["GET"]),
+            Route("/certificates/{host}/{move}", certificates.steer, methods=["POST"]),
             Route("/login", frame.login, methods=["POST"]),
             Route("/login", RedirectResponse("/", 303), methods=["GET"]),
             Route("/logout", frame.logout, methods=["POST"]),

@@ -23,7 +23,7 @@ RECHECK_S = 30.0
 
 @dataclass(slots=True)
 class Session:
-    """One browser. ``csrf`` must come back with every form (no other site can read it)."""
+    """One browser. ``csrf`` must come back with every form (no other site can read it). ``note``: what the next page says was done."""
 
     actor: Actor
     csrf: str
@@ -31,6 +31,7 @@ class Session:
     opened_s: float
     used_s: float
     checked_s: float
+    note: str = ""
 
     def admits(self, csrf: str) -> bool:
         """The form was made by a page of this session."""

@@ -11,8 +11,10 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from mailfleet.base.clock import parse_rfc3339
 from mailfleet.engine.views import CampaignView, QueueRow
 
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _JOINERS = "\u200c\u200d\u200e\u200f"  # spelling of Persian, Hindi, emoji; marks that cannot turn a line around
 _SAID = ("reply", "reason", "detail", "what", "bounce_class")
@@ -27,6 +29,14 @@ def harmless(value: object, limit: int = 300) -> str:
         for letter in text[: limit + 1]
     )
     return clean if len(clean) <= limit else clean[: limit - 1] + "\u2026"
+
+
+def verbatim(value: object) -> str:
+    """Text of a stranger that is to be copied: whole, blanks and lines as they are; the same characters shown as U+FFFD."""
+    return "".join(
+        letter if letter in _JOINERS + "\n" or unicodedata.category(letter) not in _HIDDEN else "\ufffd"
+        for letter in str(value)
+    )
 
 
 def number(value: int) -> str:
@@ -49,6 +59,19 @@ def age(seconds: float) -> str:
 def moment(rfc3339: str | None) -> str:
     """``2026-01-31T09:00:00.000Z`` -> ``2026-01-31 09:00:00``."""
     return "" if rfc3339 is None else rfc3339[:19].replace("T", " ")
+
+
+def far(rfc3339: str, now_ms: int) -> str:
+    """How far off a moment is: ``in 41 d``, ``3 h ago``; empty for no moment."""
+    if not rfc3339:
+        return ""
+    seconds = (parse_rfc3339(rfc3339) - now_ms) / 1000
+    whole, unit = next(
+        ((int(abs(seconds) // size), name) for size, name in _UNITS if abs(seconds) >= size), (0, "moment")
+    )
+    if unit == "moment":
+        return "now"
+    return f"in {whole} {unit}" if seconds > 0 else f"{whole} {unit} ago"
 
 
 def minute(rfc3339: str | None) -> str:

@@ -233,14 +233,18 @@ class Server:
         return self._http
 
     def get(self, path: str, **params: object) -> Any:
-        """The JSON answer to GET, through restarts of the front."""
+        """The JSON answer to GET, through restarts of the front and of its database."""
         for _ in range(50):
             try:
                 answer = self.http.get(path, params={key: str(value) for key, value in params.items()})
-                assert answer.is_success, answer.text
-                return answer.json()
             except httpx.TransportError:
                 time.sleep(0.2)
+                continue
+            if answer.status_code == 429:  # as when its database has just come back
+                time.sleep(0.2)
+                continue
+            assert answer.is_success, answer.text
+            return answer.json()
         raise AssertionError(f"the API does not come back:\n{self.output()}")
 
     def post(self, path: str, body: object = None, **headers: str) -> Any:

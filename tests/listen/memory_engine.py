@@ -180,6 +180,31 @@ class MemoryEngine:
         self.relays = RelayChecker(
             self.database, connector, lambda row: Way(row.id, row.name, options, row.port, relay=True)
         )
+        self._names(clock, ids)
+        self.actors = {
+            "all": Actor(1, name="all", scopes=ALL),  # type: ignore[arg-type]  # ids are new types over int
+            "reader": Actor(1, name="reader", scopes=frozenset({"read"})),  # type: ignore[arg-type]
+            "sender": Actor(1, name="sender", scopes=frozenset({"send"})),  # type: ignore[arg-type]
+        }
+        self.sent: list[MessageRequest] = []
+        self.uploads: list[Upload] = []
+        self.campaigns: dict[str, CampaignView] = {}
+        self.event_log: list[EventView] = []
+        self.delivery_log: list[DeliveryView] = []
+        self.domain_log: dict[str, DomainView] = {}
+        self.credential_log: dict[str, CredentialView] = {}
+        self.token_log: dict[str, TokenView] = {}
+        self.suppressed: dict[tuple[str, str | None], SuppressionView] = {}
+        self.healthy = Health(ok=True, sandbox=True, time_scale=1440, version="0.1.0")
+        self.counted = asyncio.Event()  # cleared: counting the queue takes its time
+        self.counted.set()
+        self.backlog = QueueView(queued=0, deferred=0, leased=0, sites=[])
+        self.busy = False
+        self.broken = False
+        self.steered: list[tuple[str, str]] = []
+
+    def _names(self, clock: SystemClock, ids: IdGenerator) -> None:
+        """What has to do with the DNS. Nobody is asked."""
         authoritative = Authoritative(DnsQuerier(["127.0.0.1:9"], 0.1, clock), timeout_s=0.1, loopback_only=True)
         box = SecretBox(bytes(32))
 
@@ -211,27 +236,6 @@ class MemoryEngine:
         self.blocklists = Blocklists(
             self.database, querier, load_blocklists(), {}, clock=clock, ids=ids, rng=random.Random(1), time_scale=1
         )
-        self.actors = {
-            "all": Actor(1, name="all", scopes=ALL),  # type: ignore[arg-type]  # ids are new types over int
-            "reader": Actor(1, name="reader", scopes=frozenset({"read"})),  # type: ignore[arg-type]
-            "sender": Actor(1, name="sender", scopes=frozenset({"send"})),  # type: ignore[arg-type]
-        }
-        self.sent: list[MessageRequest] = []
-        self.uploads: list[Upload] = []
-        self.campaigns: dict[str, CampaignView] = {}
-        self.event_log: list[EventView] = []
-        self.delivery_log: list[DeliveryView] = []
-        self.domain_log: dict[str, DomainView] = {}
-        self.credential_log: dict[str, CredentialView] = {}
-        self.token_log: dict[str, TokenView] = {}
-        self.suppressed: dict[tuple[str, str | None], SuppressionView] = {}
-        self.healthy = Health(ok=True, sandbox=True, time_scale=1440, version="0.1.0")
-        self.counted = asyncio.Event()  # cleared: counting the queue takes its time
-        self.counted.set()
-        self.backlog = QueueView(queued=0, deferred=0, leased=0, sites=[])
-        self.busy = False
-        self.broken = False
-        self.steered: list[tuple[str, str]] = []
 
     def services(self) -> Services:
         manage = _Manage(self)

@@ -23,6 +23,13 @@ async def log_in(browser: Browser, url: str, token: str = "all", **options: Any)
     return page
 
 
+async def shown_whole(page: Page, name: str, width: int, scheme: str) -> None:
+    """Nothing is wider than the screen. With ``MAILFLEET_SCREENSHOTS`` a picture goes into that folder."""
+    if folder := os.environ.get("MAILFLEET_SCREENSHOTS"):
+        await page.screenshot(path=Path(folder) / f"{name}-{width}-{scheme}.png", full_page=True)
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width, name
+
+
 def fill(engine: Any, memory: Any) -> None:
     engine.campaigns["cmp_2"] = memory.view_of("cmp_2")
     engine.campaigns["cmp_1"] = memory.view_of(

@@ -26,7 +26,7 @@ class RenewBody(BaseModel):
     new_key: bool = Field(False, description="With another key, once the DNS has told of it (TLSA).")
 
 
-class ImportBody(BaseModel):
+class CertificateBody(BaseModel):
     """A certificate that was made elsewhere."""
 
     model_config = ConfigDict(extra="forbid")
@@ -42,7 +42,7 @@ async def certificates(actor: Reader, engine: Engine) -> CertificateList:
 
 
 @router.post("/certificates", tags=[TAG], status_code=201, summary="Import a certificate")
-async def import_certificate(body: ImportBody, actor: Manager, engine: Engine) -> CertificateList:
+async def import_certificate(body: CertificateBody, actor: Manager, engine: Engine) -> CertificateList:
     """It is shown for every host that it names, a moment later and without a connection lost."""
     return CertificateList(items=await engine.certificates.take(actor, body.chain, body.key))
 

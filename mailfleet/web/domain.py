@@ -1,0 +1,169 @@
+"""The page of one sending domain: its checks, records, settings, logo and certificates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from mailfleet.base.errors import InputError
+from mailfleet.engine.domain_options import MODES
+from mailfleet.engine.domain_views import DomainSettings
+from mailfleet.mail.bimi import MAX_BYTES
+from mailfleet.mail.dmarc import POLICIES
+from mailfleet.web.certificates import certificates_of
+from mailfleet.web.domains import STATES
+from mailfleet.web.forms import Form, Troubles
+from mailfleet.web.frame import Frame, Part
+from mailfleet.web.sessions import Session
+
+PLAN_WITHIN_S = 3.0
+
+
+class DomainPage:
+    """For one process."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame, self._services = frame, frame.services
+
+    async def show(self, request: Request) -> Response:
+        """All of it."""
+        return await self._page(request, {}, {})
+
+    async def live(self, request: Request) -> Response:
+        """One part, as it is now."""
+        return await self._frame.live(request, self._live(request.path_params["domain"]))
+
+    async def logo(self, request: Request) -> Response:
+        """The logo itself."""
+        domain, options = request.path_params["domain"], self._services.domain_options
+        return await self._frame.file(request, lambda session: options.logo(session.actor, domain), "image/svg+xml")
+
+    async def steer(self, request: Request) -> Response:
+        """Check now; take the logo away."""
+        domain, services = request.path_params["domain"], self._services
+
+        async def no_logo(session: Session) -> None:
+            await services.domain_options.set_logo(session.actor, domain, b"")
+            session.note = "The logo is shown no more. Put that into the DNS too."
+
+        moves = {
+            "check": lambda session: services.domains.check(session.actor, domain),
+            "remove-logo": no_logo,
+        }
+        return await self._frame.steer(request, "manage", moves, _path(domain))
+
+    async def set(self, request: Request) -> Response:
+        """Change the settings."""
+        domain = request.path_params["domain"]
+
+        async def change(session: Session, form: Form) -> str:
+            await self._services.domain_options.set(session.actor, domain, settings_of(form))
+            return "The settings are changed. Put them into the DNS too."
+
+        async def again(form: Form, troubles: Troubles) -> Response:
+            return await self._page(request, form, troubles, status=422)
+
+        return await self._frame.submit(request, "manage", change, _path(domain), again)
+
+    async def set_logo(self, request: Request) -> Response:
+        """Show another logo."""
+        domain = request.path_params["domain"]
+
+        async def change(session: Session, form: Form) -> str:
+            data = form.files.get("logo", b"")
+            if not data:
+                raise InputError("no file was chosen", where="logo", mend="choose an SVG file")
+            await self._services.domain_options.set_logo(session.actor, domain, data)
+            return "The logo is changed. Put it into the DNS too."
+
+        async def again(form: Form, troubles: Troubles) -> Response:
+            trouble = next(iter(troubles.values()))
+            return await self._page(request, {}, {}, status=422, logo_trouble=trouble)
+
+        return await self._frame.submit(request, "manage", change, _path(domain), again)
+
+    async def back(self, request: Request) -> Response:
+        """Who asks again for the answer to a form sees the page."""
+        return RedirectResponse(_path(request.path_params["domain"]), 303)
+
+    async def _page(
+        self, request: Request, typed: Mapping[str, str], troubles: Troubles, *, status: int = 200, **more: Any
+    ) -> Response:
+        domain = request.path_params["domain"]
+
+        async def plan(session: Session) -> dict[str, Any]:
+            return await self._plan(session, domain)
+
+        async def options(session: Session) -> dict[str, Any]:
+            return await self._options(session, domain, typed)
+
+        parts = {**self._live(domain), "plan": plan, "options": options}
+        more = {"troubles": troubles, "logo_trouble": None} | more
+        return await self._frame.page(request, "domain.html", parts, status, **more)
+
+    def _live(self, domain: str) -> dict[str, Part]:
+        async def standing(session: Session) -> dict[str, Any]:
+            return await self._standing(session, domain)
+
+        return {"domain_standing": standing}
+
+    async def _standing(self, session: Session, domain: str) -> dict[str, Any]:
+        actor, services = session.actor, self._services
+        checks = await services.domains.standing(actor, domain)
+        every = await certificates_of(self._frame, session)
+        return {
+            "domain": checks.domain,
+            "checks": checks,
+            "good": [one for one in checks.checks if one.state == "ok"],
+            "not_good": sorted(
+                (one for one in checks.checks if one.state != "ok"), key=lambda one: STATES.index(one.state)
+            ),
+            "signing": await services.rotation.keys(actor, domain),
+            "certificates": [one for one in every if one["view"].host.endswith(f".{checks.domain}")],
+            "may_manage": "manage" in actor.scopes,
+        }
+
+    async def _plan(self, session: Session, name: str) -> dict[str, Any]:
+        """The records, each with how its check stands; others' are waited for a moment only."""
+        domains, looked = self._services.domains, True
+        try:
+            async with asyncio.timeout(PLAN_WITHIN_S):
+                plan = await domains.plan(session.actor, name)
+        except TimeoutError:
+            plan, looked = await domains.plan(session.actor, name, looks=False), False
+        checks = await domains.standing(session.actor, name)
+        states = {one.name: one.state for one in checks.checks}
+        return {
+            "plan": plan,
+            "looked": looked,
+            "records": [{"record": one, "state": states.get(one.check, "")} for one in plan.records],
+        }
+
+    async def _options(self, session: Session, name: str, typed: Mapping[str, str]) -> dict[str, Any]:
+        options = self._services.domain_options
+        kept = await options.get(session.actor, name)
+        shown = kept.model_dump() | {"mta_sts_mx": "\n".join(kept.mta_sts_mx)}
+        return {
+            "kept": kept,
+            "shown": {field: typed.get(field, str(value)) for field, value in shown.items()},
+            "has_logo": bool(await options.logo(session.actor, name)),
+            "policies": POLICIES,
+            "modes": MODES,
+            "max_logo_bytes": MAX_BYTES,
+        }
+
+
+def settings_of(form: Form) -> DomainSettings:
+    """What a form says. Raises ``ValidationError``."""
+    fields: dict[str, Any] = {name: form[name].strip() for name in DomainSettings.model_fields if name in form}
+    if "mta_sts_mx" in fields:
+        fields["mta_sts_mx"] = fields["mta_sts_mx"].replace(",", " ").split()
+    return DomainSettings.model_validate(fields)
+
+
+def _path(domain: str) -> str:
+    return f"/domains/{domain}"
