@@ -23,6 +23,7 @@ from mailfleet.base.errors import MailfleetError
 
 ORDER_S = 120
 TIMEOUT_S = 30
+NONCE_TRIES = 5
 _LOST = ("accountDoesNotExist", "unauthorized")
 
 
@@ -62,7 +63,7 @@ class AcmeOrders:
         assert isinstance(private, ec.EllipticCurvePrivateKey)
         self._key = JWKEC(key=private)
         account = messages.RegistrationResource(uri=uri, body=messages.Registration()) if uri else None
-        net = client.ClientNetwork(
+        net = _Network(
             self._key,
             account=account,
             alg=ES256,
@@ -134,6 +135,20 @@ class AcmeOrders:
             self._client.deactivate_registration(
                 messages.RegistrationResource(uri=self.uri, body=messages.Registration())
             )
+
+
+class _Network(client.ClientNetwork):
+    """The library tries a request again once when its nonce is refused; RFC 8555 6.5 sets no limit."""
+
+    def post(self, *args: Any, **kwargs: Any) -> requests.Response:
+        """As of the library."""
+        for _ in range(NONCE_TRIES - 1):
+            try:
+                return super().post(*args, **kwargs)
+            except messages.Error as error:
+                if error.code != "badNonce":
+                    raise
+        return super().post(*args, **kwargs)
 
 
 @challenges.ChallengeResponse.register
