@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from mailfleet.policy.transport import TlsManner
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """``reverse_path`` None means: ours, one per delivery, so that a late bounce names its delivery (VERP).
 
     ``submitted`` messages owe DSNs to their reverse-path (RFC 3461); others tell by events. ``delay_told``: the delay DSN
-    was sent.
+    was sent. ``tls``: see ``policy.transport.TlsManner``.
     """
 
     reverse_path: str | None = None
@@ -23,6 +25,7 @@ class Envelope:
     envid: str = ""
     smtputf8: bool = False
     delay_told: bool = False
+    tls: TlsManner = ""
 
     @classmethod
     def load(cls, text: str | None) -> Envelope:
@@ -40,6 +43,7 @@ class Envelope:
             envid=stored.get("envid", ""),
             smtputf8=stored.get("smtputf8", False),
             delay_told=stored.get("delay_told", False),
+            tls=stored.get("tls", ""),
         )
 
     @staticmethod
@@ -47,12 +51,17 @@ class Envelope:
         """Whether the stored form may ask for a DSN of success; without reading it, for hardly any does."""
         return text is not None and "SUCCESS" in text
 
+    @staticmethod
+    def manner_of(text: str | None) -> TlsManner:
+        """The field ``tls`` of the stored form; without reading it where there is none, for hardly any has one."""
+        return Envelope.load(text).tls if text is not None and '"tls":"' in text else ""
+
     def dump(self) -> str | None:
         """The stored form; None for the default."""
         if self == DEFAULT:
             return None
         stored: dict[str, object] = {}
-        for name in ("reverse_path", "submitted", "orcpt", "ret", "envid", "smtputf8", "delay_told"):
+        for name in ("reverse_path", "submitted", "orcpt", "ret", "envid", "smtputf8", "delay_told", "tls"):
             value = getattr(self, name)
             if value != getattr(DEFAULT, name):
                 stored[name] = value

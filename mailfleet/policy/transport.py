@@ -9,6 +9,9 @@ from mailfleet.mail.mta_sts import StsPolicy
 
 TlsDemand = Literal["", "required", "verified"]
 """Empty: opportunistic (RFC 7435). ``required``: never in the clear. ``verified``: with a good certificate for the host."""
+TlsManner = Literal["", "require", "any"]
+"""How one message wants to be secured. Empty: as the recipient's domain and a person demand. ``require``: REQUIRETLS (RFC 8689).
+``any``: what the recipient's domain demands is passed over (``TLS-Required: No``, RFC 8689 3; reports of RFC 8460)."""
 _RANK = {"": 0, "required": 1, "verified": 2}
 Host = tuple[int, str]
 
