@@ -25,9 +25,10 @@ from mailfleet.engine.dane import Dane
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
-from mailfleet.engine.lane import LaneEdges
+from mailfleet.engine.lane_edges import LaneEdges
 from mailfleet.engine.locate import Locator
 from mailfleet.engine.notices import Notices
+from mailfleet.engine.proofs import MailHostProofs
 from mailfleet.engine.recover import owner_of, recover_lease, slot_lock
 from mailfleet.engine.render import Renderer
 from mailfleet.engine.schedule import Scheduler
@@ -96,8 +97,14 @@ async def _work(
     counts = DeliveryCounts(base.gauges)
     settler = _settler(base, journal, lease_id, counts, rng, providers)
     descriptors, renderer = Descriptors(clock), Renderer(base.catalog, base.box)
+    policies = _policies(base, resolver)
     connector = Connector(
-        resolver, ipv6=base.settings.delivery.ipv6, rng=rng, descriptors=descriptors, dane=_dane(base)
+        resolver,
+        ipv6=base.settings.delivery.ipv6,
+        rng=rng,
+        descriptors=descriptors,
+        dane=_dane(base),
+        proofs=MailHostProofs(secure_dns(base), policies),
     )
     edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event(), Gate())
     scheduler = Scheduler(
@@ -113,6 +120,7 @@ async def _work(
         lease_id=lease_id,
         clock=clock,
         rng=rng,
+        demands=base.settings.delivery.tls_demands,
     )
     base.gauges.watch("held_deliveries", lambda: scheduler.held)
     locator = Locator(
@@ -125,9 +133,7 @@ async def _work(
         time_scale=scale,
         descriptors=descriptors,
         counts=counts,
-        policies=_policies(base, resolver)
-        if base.settings.delivery.mta_sts and not base.settings.sandbox.enabled
-        else None,
+        policies=policies,
         demands=base.settings.delivery.tls_demands,
     )
     scheduler.watched(base.gauges)
@@ -148,7 +154,9 @@ def _dane(base: compose.Base) -> Dane | None:
     return None if dns is None else Dane(dns, base.clock)
 
 
-def _policies(base: compose.Base, resolver: Resolver) -> StsPolicies:
+def _policies(base: compose.Base, resolver: Resolver) -> StsPolicies | None:
+    if not base.settings.delivery.mta_sts or base.settings.sandbox.enabled:
+        return None
     dns = base.settings.dns
     querier = DnsQuerier(compose.nameservers_of(base.settings), dns.timeout_s, base.clock)
     return StsPolicies(base.database, querier, fetcher_of(base, resolver), base.clock)

@@ -145,7 +145,9 @@ class Acceptor:
         for name, group in (("to", request.to), ("cc", request.cc), ("bcc", request.bcc)):
             for mailbox in all_mailboxes(group, name):
                 addresses.setdefault(mailbox.address.key, mailbox.address)
-        optional = any(name.lower() == "tls-required" and value.strip().lower() == "no" for name, value in request.headers)
+        optional = any(
+            name.lower() == "tls-required" and value.strip().lower() == "no" for name, value in request.headers
+        )
         return content, list(addresses.values()), "any" if optional else ""
 
     def _try_fill(

@@ -25,7 +25,10 @@ from mailfleet.store.database import Tx
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.queue import Claimed
 
-_STATUS = {Failure.TLS_UNPROVEN: EnhancedStatus(5, 7, 10), Failure.REQUIRETLS: EnhancedStatus(5, 7, 30)}  # RFC 8689 4.2.1
+_STATUS = {
+    Failure.TLS_UNPROVEN: EnhancedStatus(5, 7, 10),
+    Failure.REQUIRETLS: EnhancedStatus(5, 7, 30),
+}  # RFC 8689 4.2.1
 MAX_RETURNED_BYTES = 100_000  # a larger message comes back as its header, whatever RET says (RFC 3461 6.2)
 
 
@@ -84,7 +87,12 @@ class Notices:
             will_retry_until_ms=expires_ms if action == "delayed" else None,
         )
         header, body = _original(content)
-        full = envelope.ret == "FULL" and envelope.tls != "require" and action == "failed" and len(body) <= MAX_RETURNED_BYTES
+        full = (
+            envelope.ret == "FULL"
+            and envelope.tls != "require"
+            and action == "failed"
+            and len(body) <= MAX_RETURNED_BYTES
+        )
         message = build_dsn(
             reporting_mta=self._hostname,
             from_domain=self._hostname,
