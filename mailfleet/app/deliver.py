@@ -25,9 +25,10 @@ from mailfleet.engine.dane import Dane
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
-from mailfleet.engine.lane import LaneEdges
+from mailfleet.engine.lane_edges import LaneEdges
 from mailfleet.engine.locate import Locator
 from mailfleet.engine.notices import Notices
+from mailfleet.engine.proofs import MailHostProofs
 from mailfleet.engine.recover import owner_of, recover_lease, slot_lock
 from mailfleet.engine.render import Renderer
 from mailfleet.engine.schedule import Scheduler
@@ -99,9 +100,15 @@ async def _work(
     descriptors, renderer = Descriptors(clock), Renderer(base.catalog, base.box)
     book = TlsBook(base.database, base.gauges, clock, scale)
     policies = _policies(base, resolver, book)
-    ipv6, dane = base.settings.delivery.ipv6, _dane(base)
     connector = Connector(
-        resolver, ipv6=ipv6, rng=rng, descriptors=descriptors, dane=dane, policies=policies, book=book
+        resolver,
+        ipv6=base.settings.delivery.ipv6,
+        rng=rng,
+        descriptors=descriptors,
+        dane=_dane(base),
+        policies=policies,
+        book=book,
+        proofs=MailHostProofs(secure_dns(base), policies),
     )
     edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event(), Gate())
     scheduler = Scheduler(
@@ -117,6 +124,7 @@ async def _work(
         lease_id=lease_id,
         clock=clock,
         rng=rng,
+        demands=base.settings.delivery.tls_demands,
     )
     base.gauges.watch("held_deliveries", lambda: scheduler.held)
     locator = Locator(

@@ -45,8 +45,16 @@ def way_of(base: compose.Base, row: Egress) -> Way:
         options = replace(options, source_ipv4=ipv4, source_ipv6=ipv6)
     port = sandbox.smtp_port if sandbox.enabled else delivery.remote_port
     if row.kind == "relay":
-        return Way(row.id, row.name, _relay_options(base, row, options), row.port or 587, BOTH, relay=True)
-    return Way(row.id, row.name, options, port, families, verified_context=trusted(delivery.tls_ca_file))
+        options, port, families = _relay_options(base, row, options), row.port or 587, BOTH
+    return Way(
+        row.id,
+        row.name,
+        options,
+        port,
+        families,
+        relay=row.kind == "relay",
+        verified_context=trusted(delivery.tls_ca_file),
+    )
 
 
 @lru_cache(maxsize=4)

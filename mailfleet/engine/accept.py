@@ -23,6 +23,7 @@ from mailfleet.mail.address import Address
 from mailfleet.mail.content import CompiledContent, compile_content
 from mailfleet.mail.headers import Mailbox, parse_mailbox
 from mailfleet.mail.repair import ReceivedInfo, RepairedMessage, repair
+from mailfleet.policy.transport import TlsManner
 from mailfleet.smtp.reply import RefusedMessage, Reply
 from mailfleet.store import access, contents, queue, sites, suppressions, tenants
 from mailfleet.store.database import Database, Tx
@@ -97,9 +98,10 @@ class Acceptor:
         check_send_at(request.send_at_ms, self._clock.now_ms())
         content_id = self._ids.next()
         if request.raw is not None:
-            content, targets = await self._raw_content(actor, request, content_id)
+            content, addresses, manner = await self._raw_content(actor, request, content_id)
         else:
-            content, targets = await self._structured(actor, request, content_id)
+            content, addresses, manner = await self._structured(actor, request, content_id)
+        targets = [_Target(one, Envelope(tls=request.tls or manner)) for one in addresses]
         if not targets:
             raise InputError("there is no recipient", where="to", mend="name at least one address in to, cc or bcc")
         if len(targets) > self._max_recipients:
@@ -115,7 +117,7 @@ class Acceptor:
 
     async def _structured(
         self, actor: Actor, request: MessageRequest, content_id: int
-    ) -> tuple[contents.Content, list[_Target]]:
+    ) -> tuple[contents.Content, list[Address], TlsManner]:
         sender = parse_mailbox(request.sender, where="from").address
         identity = await self.identity_for(actor, sender.domain)
         templated = request.fields is not None
@@ -143,7 +145,10 @@ class Acceptor:
         for name, group in (("to", request.to), ("cc", request.cc), ("bcc", request.bcc)):
             for mailbox in all_mailboxes(group, name):
                 addresses.setdefault(mailbox.address.key, mailbox.address)
-        return content, [_Target(address, Envelope()) for address in addresses.values()]
+        optional = any(
+            name.lower() == "tls-required" and value.strip().lower() == "no" for name, value in request.headers
+        )
+        return content, list(addresses.values()), "any" if optional else ""
 
     def _try_fill(
         self, compiled: CompiledContent, request: MessageRequest, sender: Address, identity: Identity
@@ -158,13 +163,13 @@ class Acceptor:
 
     async def _raw_content(
         self, actor: Actor, request: MessageRequest, content_id: int
-    ) -> tuple[contents.Content, list[_Target]]:
+    ) -> tuple[contents.Content, list[Address], TlsManner]:
         assert request.raw is not None
         named = [one.address for group in (request.to, request.cc, request.bcc) for one in all_mailboxes(group, "to")]
         received = ReceivedInfo(ehlo_name="", peer_ip="", protocol="HTTP", queue_id=ids.public("cnt", content_id))
-        content = await self._repaired(actor, request.raw, received, content_id)
+        content, manner = await self._repaired(actor, request.raw, received, content_id)
         addresses: dict[str, Address] = {address.key: address for address in named}
-        return content, [_Target(address, Envelope()) for address in addresses.values()]
+        return content, list(addresses.values()), manner
 
     # By SMTP
 
@@ -184,15 +189,19 @@ class Acceptor:
             recipient=only,
             queue_id=ids.public("cnt", content_id),
         )
-        content = await self._repaired(actor, message.data, received, content_id)
+        content, manner = await self._repaired(actor, message.data, received, content_id)
+        if message.requiretls:  # RFC 8689 4.1: then the header field does not count
+            manner = "require"
         targets: dict[str, _Target] = {}
         for one in message.recipients:
-            target = _submitted_target(one, message)
+            target = _submitted_target(one, message, manner)
             targets.setdefault(target.address.key, target)
         await self._commit(actor, _Parcel(content, list(targets.values()), actor.stream, None, None, None, "smtp"))
         return ids.public("cnt", content_id)
 
-    async def _repaired(self, actor: Actor, data: bytes, received: ReceivedInfo, content_id: int) -> contents.Content:
+    async def _repaired(
+        self, actor: Actor, data: bytes, received: ReceivedInfo, content_id: int
+    ) -> tuple[contents.Content, TlsManner]:
         now_ms = self._clock.now_ms()
         repaired: RepairedMessage = repair(
             data,
@@ -211,7 +220,8 @@ class Acceptor:
             eightbit=repaired.eightbit,
             smtputf8=repaired.has_utf8_header,
         )
-        return contents.Content(content_id, actor.tenant_id, "raw", repaired.data, info)
+        content = contents.Content(content_id, actor.tenant_id, "raw", repaired.data, info)
+        return content, "any" if repaired.tls_optional else ""
 
     # Both
 
@@ -289,7 +299,7 @@ def all_mailboxes(texts: Sequence[str], where: str) -> list[Mailbox]:
     return [parse_mailbox(text, where=f"{where}[{index}]") for index, text in enumerate(texts)]
 
 
-def _submitted_target(one: EnvelopeRecipient, message: SubmittedMessage) -> _Target:
+def _submitted_target(one: EnvelopeRecipient, message: SubmittedMessage, manner: TlsManner) -> _Target:
     address = Address.parse(one.address)
     return _Target(
         address,
@@ -301,6 +311,7 @@ def _submitted_target(one: EnvelopeRecipient, message: SubmittedMessage) -> _Tar
             ret=message.ret,
             envid=message.envid,
             smtputf8=message.smtputf8 and (address.needs_smtputf8 or not message.reverse_path.isascii()),
+            tls=manner,
         ),
     )
 

@@ -48,6 +48,13 @@ class Ceiling:
             self._pace = self._pace.like(rates, self._now_ms())
         self._call()
 
+    def joined(self, lane: Member, connections: int, pace: Pace) -> None:
+        """A lane that was not under it counts from now on, with what it has open and what it took lately."""
+        if connections:
+            self._open += connections
+            self._members[lane] = self._members.get(lane, 0) + connections
+        self._pace = pace.like(pace.rates, self._now_ms())
+
     def opens(self, lane: Member) -> bool:
         """Whether the lane may have one more connection now, which is then counted; if not, it is woken when it may."""
         if not self._connections or self._open < self._connections:
@@ -111,3 +118,56 @@ class Ceiling:
             lane.wake()
         if self._for_pace:
             self._wait(max(SHORTEST_MS, self._pace.wait_ms(self._now_ms())))
+
+
+class Ceilings:
+    """All that a lane is under: none for most lanes, and then asking costs next to nothing."""
+
+    def __init__(self, *over: Ceiling) -> None:
+        self._over = over
+
+    def add(self, ceiling: Ceiling) -> None:
+        """One more from now on."""
+        self._over = (*self._over, ceiling)
+
+    @property
+    def all(self) -> tuple[Ceiling, ...]:
+        """Each of them."""
+        return self._over
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """Of all."""
+        return tuple(rate for one in self._over for rate in one.rates)
+
+    def opens(self, lane: Member) -> bool:
+        """Whether the lane may have one more connection now, which is then counted under each."""
+        for place, one in enumerate(self._over):
+            if not one.opens(lane):
+                for counted in self._over[:place]:
+                    counted.closed(lane)
+                return False
+        return True
+
+    def closed(self, lane: Member) -> None:
+        """A connection of the lane is gone."""
+        for one in self._over:
+            one.closed(lane)
+
+    def wanted(self, lane: Member) -> bool:
+        """Whether a connection of this lane is waited for by another."""
+        return any(one.wanted(lane) for one in self._over)
+
+    def in_pace(self, lane: Member) -> bool:
+        """Whether the rates let one more leave now; if not, the lane is woken when it is its turn."""
+        return all(one.in_pace(lane) for one in self._over)
+
+    def took(self) -> None:
+        """A message begins."""
+        for one in self._over:
+            one.took()
+
+    def done(self) -> None:
+        """A message is over, whatever came of it."""
+        for one in self._over:
+            one.done()

@@ -7,9 +7,11 @@ import random
 import ssl
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 from mailfleet.engine.dane import Dane, DaneDemand
 from mailfleet.engine.descriptors import Descriptors
+from mailfleet.engine.proofs import MailHostProofs
 from mailfleet.engine.sts import StsPolicies
 from mailfleet.engine.tls_book import Session, TlsBook
 from mailfleet.mail.mta_sts import StsPolicy
@@ -21,9 +23,12 @@ from mailfleet.net.smtp_peer import ClientOptions, ConnectFailed, Peer, TlsWish
 from mailfleet.net.tls_client import verified_context
 from mailfleet.policy.outcome import Failure, Outcome, Phase
 from mailfleet.policy.tls_results import MX_NOT_NAMED, Fault, no_policy, sts_policy, tlsa_policy
-from mailfleet.policy.transport import TlsDemand
+from mailfleet.policy.transport import TlsDemand, TlsManner
 from mailfleet.store.sites import Site
 
+_NO_ADDRESS = Outcome(Phase.DNS, failure=Failure.DNS_TEMPORARY, detail="no mail host has an address")
+NO_PATH = (Failure.TLS_UNPROVEN, Failure.REQUIRETLS)
+"""What a message with REQUIRETLS fails by for good."""
 SMTP_PORT = 25  # TLSA records are for this port, whatever port a test network has
 MAX_ADDRESSES = 6  # tried in one round; RFC 5321 5.1 wants at least two
 
@@ -75,6 +80,19 @@ class Way:
         return found
 
 
+class _Wish(NamedTuple):
+    """What is wanted of a connection. ``counted``: the domain that its TLS is counted under; empty: none."""
+
+    tls: TlsDemand
+    manner: TlsManner
+    counted: str
+
+    @property
+    def softened(self) -> TlsDemand:
+        """What is left of a demand when its test is over."""
+        return "" if self.tls == "testing" else self.tls
+
+
 class Connector:
     """Opens connections for one delivery process."""
 
@@ -88,69 +106,109 @@ class Connector:
         dane: Dane | None = None,
         policies: StsPolicies | None = None,
         book: TlsBook | None = None,
+        proofs: MailHostProofs | None = None,
     ) -> None:
         self._dane, self._policies, self._book = dane, policies, book
+        self._proofs = proofs or MailHostProofs(None, None)
         self._descriptors = descriptors
         self._resolver, self._ipv6, self._rng = resolver, ipv6, rng
 
+    async def unproven(self, site: Site, way: Way, domain: str) -> Outcome | None:
+        """What keeps mail with REQUIRETLS for ``domain`` from the hosts of its site; a relay's name is a person's word."""
+        return None if way.relay else await self._proofs.lacking(domain, [name for _, name in site.hosts])
+
     async def open(
-        self, site: Site, way: Way, *, tls: TlsDemand, domain: str = ""
+        self, site: Site, way: Way, *, tls: TlsDemand, manner: TlsManner = "", domain: str = "", counted: str = ""
     ) -> tuple[SmtpConnection | None, Outcome | None, str]:
         """``(connection, None, "")`` or ``(None, outcome, transcript)``, the outcome of the last host that said something.
 
-        ``domain``: the recipients' that it is opened for, under which its TLS is counted; empty: it is not.
+        With the manner ``require``, TLS or REQUIRETLS is what is lacking only when every host lacks it. ``domain`` is the
+        recipient's: with the manner ``any`` its MX records count where its own policy left the site no host. ``counted`` is
+        what its TLS is counted under; empty: it is not.
         """
-        outcome = Outcome(Phase.DNS, failure=Failure.DNS_TEMPORARY, detail="no mail host has an address")
-        transcript, tried = "", 0
-        by_preference = sorted(site.hosts, key=lambda host: (host[0], self._rng.random()))
-        for _, host in by_preference:
+        hosts, seen = site.hosts, _Seen()
+        wish = _Wish(tls, manner, counted)
+        if manner == "any" and not hosts:
+            found = await self._resolver.mail_hosts(domain)
+            hosts = tuple((host.preference, host.name) for host in found.hosts)
+        for _, host in sorted(hosts, key=lambda one: (one[0], self._rng.random())):
+            connection = await self._try_host(host, way, wish, seen)
+            if connection is not None:
+                return connection, None, ""
+            if seen.tried >= MAX_ADDRESSES:
+                break
+        return None, seen.verdict, seen.transcript
+
+    async def _try_host(self, host: str, way: Way, wish: _Wish, seen: _Seen) -> SmtpConnection | None:
+        seen.hosts.add(host)
+        try:
+            async with self._descriptors.one():
+                addresses = await self._resolver.addresses(host, self._ipv6)
+        except DnsTemporary as error:
+            seen.add(Outcome(Phase.DNS, failure=Failure.DNS_TEMPORARY, detail=str(error), mx_host=host))
+            return None
+        for ip in addresses:
+            if ipaddress.ip_address(ip).version not in way.families:
+                seen.add(_unreachable(f"{way.name} cannot reach {ip}", host, ip))
+                continue
+            if seen.tried >= MAX_ADDRESSES:
+                return None
+            seen.tried += 1
             try:
                 async with self._descriptors.one():
-                    addresses = await self._resolver.addresses(host, self._ipv6)
-            except DnsTemporary as error:
-                outcome = _better(
-                    outcome, Outcome(Phase.DNS, failure=Failure.DNS_TEMPORARY, detail=str(error), mx_host=host)
-                )
-                continue
-            for ip in addresses:
-                if ipaddress.ip_address(ip).version not in way.families:
-                    outcome = _better(outcome, _unreachable(f"{way.name} cannot reach {ip}", host, ip))
-                    continue
-                if tried >= MAX_ADDRESSES:
-                    return None, outcome, transcript
-                tried += 1
-                try:
-                    return await self._open(Peer(host, ip, way.port), way, tls, domain), None, ""
-                except ConnectFailed as error:
-                    found = _outcome(error, host, ip)
-                    if _better(outcome, found) is found:
-                        outcome, transcript = found, error.transcript
-                except ForbiddenDestinationError as error:
-                    outcome = _better(outcome, _unreachable(str(error), host, ip))
-        return None, outcome, transcript
+                    return await self._open(Peer(host, ip, way.port), way, wish)
+            except ConnectFailed as error:
+                seen.add(_outcome(error, host, ip, wish.manner), error.transcript)
+            except ForbiddenDestinationError as error:
+                seen.add(_unreachable(str(error), host, ip))
+        return None
 
-    async def _open(self, peer: Peer, way: Way, tls: TlsDemand, domain: str) -> SmtpConnection:
-        async with self._descriptors.one():
-            return await self._open_one(peer, way, tls, domain)
-
-    async def _open_one(self, peer: Peer, way: Way, tls: TlsDemand, domain: str) -> SmtpConnection:
-        if way.relay:  # a host that a person chose: what the domain says of its own is not about it
-            return await self._open_demanded(peer, way, tls, Session(None, "", no_policy(""), peer))
+    async def _open(self, peer: Peer, way: Way, wish: _Wish) -> SmtpConnection:
+        if way.relay or wish.manner == "any":
+            # A relay is a host that a person chose: what the domain says of its own is not about it. Neither is counted.
+            session = Session(None, "", no_policy(""), peer)
+            if wish.manner == "require":
+                return await self._must_offer(await self._open_demanded(peer, way, "verified", session))
+            return await self._open_demanded(peer, way, wish.softened, session)
         book = self._book if way.options.tls != "none" else None
-        if self._dane is not None:
-            demand = await self._dane.of(peer.host, SMTP_PORT)
-            if demand is not None:  # RFC 8461 2: it goes before MTA-STS
-                session = Session(book, domain, tlsa_policy(peer.host, demand.texts), peer)
-                return await self._open_proven(peer, way, self._dane, demand, session)
-        known = self._policies if domain and tls in ("testing", "verified") else None
-        policy = await known.kept(domain) if known is not None else None
-        applied = no_policy(domain) if policy is None else sts_policy(domain, policy)
-        session = Session(book, domain, applied, peer)
-        if policy is not None and tls == "testing":
+        demand = await self._dane.of(peer.host, SMTP_PORT) if self._dane is not None else None
+        if self._dane is not None and demand is not None:  # RFC 8461 2: it goes before MTA-STS
+            session = Session(book, wish.counted, tlsa_policy(peer.host, demand.texts), peer)
+            return await self._open_by_dane(peer, way, self._dane, demand, session, wish)
+        asked: TlsDemand = "verified" if wish.manner == "require" else wish.tls
+        known = self._policies if wish.counted and asked in ("testing", "verified") else None
+        policy = await known.kept(wish.counted) if known is not None else None
+        applied = no_policy(wish.counted) if policy is None else sts_policy(wish.counted, policy)
+        session = Session(book, wish.counted, applied, peer)
+        if wish.manner == "require":
+            return await self._must_offer(await self._open_demanded(peer, way, "verified", session))
+        if policy is not None and asked == "testing":
             tested = await self._open_tested(peer, way, policy, session)
             if tested is not None:
                 return tested
-        return await self._open_demanded(peer, way, "" if tls == "testing" else tls, session)
+        return await self._open_demanded(peer, way, wish.softened, session)
+
+    async def _open_by_dane(
+        self, peer: Peer, way: Way, dane: Dane, demand: DaneDemand, session: Session, wish: _Wish
+    ) -> SmtpConnection:
+        if wish.manner != "require":
+            return await self._open_proven(peer, way, dane, demand, session)
+        if demand.problem:
+            session.wrong(Fault("dnssec-invalid"))
+            raise ConnectFailed("dns", Failure.DNS_TEMPORARY, detail=demand.problem)
+        if demand.records:
+            return await self._must_offer(await self._open_proven(peer, way, dane, demand, session))
+        return await self._must_offer(await self._open_demanded(peer, way, "verified", session))
+
+    @staticmethod
+    async def _must_offer(connection: SmtpConnection) -> SmtpConnection:
+        """RFC 8689 4.2.1: proven by DANE or by an authority as it is, it has to offer REQUIRETLS too."""
+        if connection.extensions.requiretls:
+            return connection
+        transcript, host = connection.session_transcript, connection.peer.host
+        await connection.quit()
+        detail = f"the message has REQUIRETLS, and {host} does not offer it"
+        raise ConnectFailed("ehlo", Failure.REQUIRETLS, detail=detail, transcript=transcript)
 
     @staticmethod
     async def _open_tested(peer: Peer, way: Way, policy: StsPolicy, session: Session) -> SmtpConnection | None:
@@ -200,12 +258,15 @@ def _unreachable(detail: str, host: str, ip: str) -> Outcome:
     return Outcome(Phase.CONNECT, failure=Failure.UNREACHABLE, detail=detail, mx_host=host, remote_ip=ip)
 
 
-def _outcome(error: ConnectFailed, host: str, ip: str) -> Outcome:
+def _outcome(error: ConnectFailed, host: str, ip: str, manner: TlsManner) -> Outcome:
+    failure, detail = Failure(error.failure) if error.reply is None else Failure.NONE, error.detail
+    if manner == "require" and failure in (Failure.TLS_REQUIRED, Failure.TLS_HANDSHAKE):
+        failure, detail = Failure.TLS_UNPROVEN, f"the message has REQUIRETLS: {detail}"
     return Outcome(
         Phase(error.phase),
         reply=error.reply,
-        failure=Failure(error.failure) if error.reply is None else Failure.NONE,
-        detail=error.detail,
+        failure=failure,
+        detail=detail,
         mx_host=host,
         remote_ip=ip,
         tls_policy=error.secured.policy,
@@ -213,6 +274,31 @@ def _outcome(error: ConnectFailed, host: str, ip: str) -> Outcome:
     )
 
 
-def _better(old: Outcome, new: Outcome) -> Outcome:
-    """A remote's words say more than silence; otherwise the latest counts."""
-    return old if old.reply is not None and new.reply is None else new
+@dataclass(slots=True)
+class _Seen:
+    """What was heard on the way through the hosts of a site, none of which gave a connection."""
+
+    outcome: Outcome = _NO_ADDRESS
+    transcript: str = ""
+    tried: int = 0
+    hosts: set[str] = field(default_factory=set)
+    lacking: dict[str, Outcome] = field(default_factory=dict)  # by host: REQUIRETLS, or what it needs
+
+    def add(self, found: Outcome, transcript: str | None = None) -> None:
+        """A remote's words say more than silence; otherwise the latest counts."""
+        if found.failure in NO_PATH:
+            self.lacking[found.mx_host] = found
+        elif self.outcome.reply is not None and found.reply is None:
+            return
+        else:
+            self.outcome = found
+        if transcript is not None:
+            self.transcript = transcript
+
+    @property
+    def verdict(self) -> Outcome:
+        """Of them all. What every host lacks will not come; a host that did not answer may have it."""
+        if self.lacking.keys() != self.hosts or not self.hosts:
+            return self.outcome
+        nearest = [one for one in self.lacking.values() if one.failure is Failure.REQUIRETLS]
+        return (nearest or list(self.lacking.values()))[-1]

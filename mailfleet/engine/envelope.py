@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 
 import orjson
 
+from mailfleet.policy.transport import TlsManner
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """``reverse_path`` None means: ours, one per delivery, so that a late bounce names its delivery (VERP).
 
     ``submitted`` messages owe DSNs to their reverse-path (RFC 3461); others tell by events. ``delay_told``: the delay DSN
-    was sent. ``tls``: ``any`` for a report on TLS, which is to arrive whatever is wrong with TLS there, and whose sessions are
-    in no report (RFC 8460 3).
+    was sent. ``tls``: see ``policy.transport.TlsManner``; sessions for ``any`` are in no report on TLS (RFC 8460 3).
     """
 
     reverse_path: str | None = None
@@ -24,7 +25,7 @@ class Envelope:
     envid: str = ""
     smtputf8: bool = False
     delay_told: bool = False
-    tls: str = ""
+    tls: TlsManner = ""
 
     @classmethod
     def load(cls, text: str | None) -> Envelope:
@@ -49,6 +50,11 @@ class Envelope:
     def wants_success(text: str | None) -> bool:
         """Whether the stored form may ask for a DSN of success; without reading it, for hardly any does."""
         return text is not None and "SUCCESS" in text
+
+    @staticmethod
+    def manner_of(text: str | None) -> TlsManner:
+        """The field ``tls`` of the stored form; without reading it where there is none, for hardly any has one."""
+        return Envelope.load(text).tls if text is not None and '"tls":"' in text else ""
 
     def dump(self) -> str | None:
         """The stored form; None for the default."""

@@ -7,22 +7,19 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import structlog
 
-from mailfleet.base.clock import Clock
-from mailfleet.engine.ceiling import Ceiling
-from mailfleet.engine.connect import Connector, Way, site_failure
-from mailfleet.engine.gate import Gate
-from mailfleet.engine.journal import Journal
+from mailfleet.engine.ceiling import Ceiling, Ceilings
+from mailfleet.engine.connect import Way, site_failure
+from mailfleet.engine.lane_edges import LaneEdges
 from mailfleet.engine.limits import LaneLimits
 from mailfleet.engine.line import Item, Line
-from mailfleet.engine.render import Renderer
-from mailfleet.engine.settle import Attempt, Settler
+from mailfleet.engine.settle import Attempt
 from mailfleet.policy.egress import is_full
 from mailfleet.policy.outcome import Action, Outcome, Phase
 from mailfleet.policy.rates import Pace, Rate, scaled
+from mailfleet.policy.transport import TlsDemand, TlsManner, stricter
 from mailfleet.store.queue import Claimed
 from mailfleet.store.sites import Site
 from mailfleet.store.tenants import URGENT
@@ -38,33 +35,23 @@ PACED_S = 2.0  # a lane with a rate holds no more than it sends in this time
 SAMPLES = 10
 
 
-@dataclass(frozen=True, slots=True)
-class LaneEdges:
-    """What a lane works with; shared by all lanes of a process."""
-
-    connector: Connector
-    renderer: Renderer
-    settler: Settler
-    journal: Journal
-    clock: Clock
-    time_scale: float
-    hungry: asyncio.Event  # set when a lane could use more deliveries
-    gate: Gate
-
-
 class Lane:
     """Deliveries for one site by one way out. ``others``: other ways out of their pool could take them now.
 
-    ``ceiling``: what it shares with the lanes of the same way out to the provider's other sites, if there is such a limit.
+    ``ceilings``: what it shares, such as with the lanes of the same way out to the provider's other sites. ``beside``: lanes for what
+    wants another manner of TLS; with them it shares its own limits (``engine.manners``).
 
     ``target`` is how many it likes to hold: more when it runs dry, fewer when they lie about, so that a slow site ties up
     little and a fast one never waits for a claim.
     """
 
     def __init__(
-        self, way: Way, site: Site, limits: LaneLimits, edges: LaneEdges, ceiling: Ceiling | None = None
+        self, way: Way, site: Site, limits: LaneLimits, edges: LaneEdges, ceilings: Sequence[Ceiling] = ()
     ) -> None:
-        self._ceiling = ceiling
+        self._over = Ceilings(*ceilings)
+        self.manner: TlsManner = ""
+        self.beside: dict[TlsManner, Lane] = {}
+        self._family: Ceiling | None = None
         self.way, self.site, self.limits, self.edges = way, site, limits, edges
         self.others = False
         self.permille = 1000  # of its limits, while a brake is on
@@ -101,7 +88,7 @@ class Lane:
     @property
     def busy(self) -> bool:
         """Something waits or is being attempted."""
-        return bool(self._heap or self._lines)
+        return bool(self._heap or self._lines) or any(one.busy for one in self.beside.values())
 
     @property
     def may_follow(self) -> bool:
@@ -134,8 +121,26 @@ class Lane:
         self.limits, self.permille = limits, permille
         self.allowed = min(max(1, self.allowed), self._most())
         self._pace = self._pace.like(self._rates(), self._now_ms())
+        for other in self.beside.values():
+            other.keep_to(limits, permille)
+        if self._family is not None:
+            self._family.keep_to(max(1, self._most()), self._rates())
         self._work.set()
         self._staff()
+
+    def family(self) -> tuple[Ceiling, ...]:
+        """What a lane beside this one is under: from now on they keep to the limits of this one together."""
+        if self._family is None:
+            self._family = Ceiling(self._now_ms)
+            self._family.keep_to(max(1, self._most()), self._rates())
+            self._family.joined(self, len(self._lines), self._pace)
+            self._over.add(self._family)
+        return self._over.all
+
+    @property
+    def tls(self) -> TlsDemand:
+        """What a connection must have."""
+        return stricter(self.site.tls, self.limits.tls)
 
     def _most(self) -> int:
         """Connections, of which a brake leaves a part."""
@@ -153,9 +158,9 @@ class Lane:
             return 0
         ahead = sum(1 for one in self._heap if one.priority <= priority) if self._heap else 0
         most = self.target
-        for rate in (*self._pace.rates, *(self._ceiling.rates if self._ceiling else ())):
+        for rate in (*self._pace.rates, *self._over.rates):
             most = min(most, 1 + int(PACED_S * 1000 / rate.gap_ms))
-        return max(0, most - ahead)
+        return max(0, most - ahead - sum(one.held for one in self.beside.values()))
 
     def offer(self, priority: int, claims: Sequence[Claimed]) -> None:
         """Take claimed deliveries; the urgent overtake."""
@@ -186,6 +191,8 @@ class Lane:
         """What waits here and was never tried, for others to take."""
         left = [one.claimed for one in self._heap]
         self._heap.clear()
+        for other in self.beside.values():
+            left += other.let_go()
         return left
 
     def stop(self) -> list[Claimed]:
@@ -218,7 +225,7 @@ class Lane:
     @property
     def gives_way(self) -> bool:
         """A lane to another site of the provider waits for a connection."""
-        return self._ceiling is not None and self._ceiling.wanted(self)
+        return self._over.wanted(self)
 
     def may_take(self, line: Line) -> bool:
         """Whether there is something for this line now."""
@@ -232,8 +239,7 @@ class Lane:
         self._out.add(item.claimed.id)
         self._idle.discard(line)
         self._pace.take(self._now_ms())
-        if self._ceiling is not None:
-            self._ceiling.took()
+        self._over.took()
         if len(self._heap) * 2 < self.target:
             if not self._heap:
                 self.target = min(MAX_TARGET, self.target * 2)
@@ -277,6 +283,10 @@ class Lane:
         heapq.heappush(self._heap, item)
         self._work.set()
 
+    async def unfit(self, claimed: Claimed) -> Outcome | None:
+        """What keeps a delivery from leaving in the manner that it wants; None when nothing does."""
+        return None
+
     async def settle(self, attempt: Attempt) -> Action:
         """Hand over what came of an attempt."""
         verdict = await self.edges.settler.take(attempt._replace(source=self.way.name, elsewhere=self.others))
@@ -287,8 +297,7 @@ class Lane:
         if delivery_id in self._out:
             self._out.discard(delivery_id)
             self._pace.done(self._now_ms())
-            if self._ceiling is not None:
-                self._ceiling.done()
+            self._over.done()
 
     def judged(self, *, good: bool, seconds: float) -> None:
         """An attempt is over that reached the remote. Connections come back in steps, never in one jump."""
@@ -354,7 +363,7 @@ class Lane:
         """Whether the rates let one more leave now; if not, everybody is woken when they do."""
         wait_ms = self._pace.wait_ms(self._now_ms()) if self._pace.rates else 0
         if wait_ms <= 0:
-            return self._ceiling is None or self._ceiling.in_pace(self)
+            return self._over.in_pace(self)
         if self._paced is None:
             self._paced = asyncio.get_running_loop().call_later(wait_ms / 1000, self._next_may_go)
         return False
@@ -371,7 +380,7 @@ class Lane:
         while self._active < allowed and len(self._idle) < len(self._heap) and not self._stopping:
             if not self._may_take(None):
                 return
-            if self._ceiling is not None and not self._ceiling.opens(self):
+            if not self._over.opens(self):
                 return
             line = Line(self)
             task = asyncio.create_task(line.run(), name=f"lane {self.way.name} {self.site.key[:60]}")
@@ -382,8 +391,7 @@ class Lane:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._lines[task]
-        if self._ceiling is not None:
-            self._ceiling.closed(self)
+        self._over.closed(self)
         if not task.cancelled() and task.exception() is not None:
             log.error("lane worker crashed", way=self.way.name, site=self.site.key, exc_info=task.exception())
             self.edges.hungry.set()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from mailfleet.engine.catalog import Catalog
 from mailfleet.engine.ceiling import Ceiling
 from mailfleet.engine.connect import Way
-from mailfleet.engine.lane import Lane, LaneEdges
+from mailfleet.engine.envelope import Envelope
+from mailfleet.engine.lane import Lane
+from mailfleet.engine.lane_edges import LaneEdges
 from mailfleet.engine.limits import LaneLimits
+from mailfleet.engine.manners import beside
 from mailfleet.engine.sharing import Sharing
 from mailfleet.engine.ways import HOLDS, Ways
 from mailfleet.policy.rates import scaled
+from mailfleet.policy.transport import TlsDemand, TlsManner
 from mailfleet.store.egress import Egress
 from mailfleet.store.queue import Claimed
 
@@ -23,11 +27,20 @@ WayOf = Callable[[Egress], Way]
 
 
 class Lanes:
-    """``ways`` is what the last scan found."""
+    """``ways`` is what the last scan found. ``demands``: a person's own, by recipient domain."""
 
     def __init__(
-        self, catalog: Catalog, edges: LaneEdges, sharing: Sharing, *, way_of: WayOf, limits_for: LimitsFor, slots: int
+        self,
+        catalog: Catalog,
+        edges: LaneEdges,
+        sharing: Sharing,
+        *,
+        way_of: WayOf,
+        limits_for: LimitsFor,
+        slots: int,
+        demands: Mapping[str, TlsDemand],
     ) -> None:
+        self._demands = demands
         self._catalog, self._edges, self._sharing, self._slots = catalog, edges, sharing, slots
         self._way_of, self._limits_for = way_of, limits_for
         self._lanes: dict[tuple[int, int], Lane] = {}
@@ -39,11 +52,11 @@ class Lanes:
 
     @property
     def all(self) -> list[Lane]:
-        """Every one."""
-        return list(self._lanes.values())
+        """Every one, those beside another included."""
+        return [one for lane in self._lanes.values() for one in (lane, *lane.beside.values())]
 
     def by_site(self) -> dict[int, list[Lane]]:
-        """By the recipients' site; those of relays are not here."""
+        """By the recipients' site; those of relays and those beside another are not here."""
         found: dict[int, list[Lane]] = defaultdict(list)
         for (_, site_id), lane in self._lanes.items():
             if not lane.way.relay:
@@ -72,6 +85,26 @@ class Lanes:
         self._lanes[egress_id, lane_site] = lane
         return lane
 
+    def offer(self, lane: Lane, priority: int, claims: Sequence[Claimed]) -> None:
+        """Hand claimed deliveries to a lane; those that want another manner of TLS go to the lane for it beside that one."""
+        aside: set[int] = set()
+        for one in claims:
+            if one.envelope is not None and (manner := self._manner(lane, one)):
+                other = beside(lane, manner)
+                other.others = lane.others
+                other.offer(priority, [one])
+                aside.add(one.id)
+        rest = [one for one in claims if one.id not in aside] if aside else claims
+        if rest:
+            lane.offer(priority, rest)
+
+    def _manner(self, lane: Lane, claimed: Claimed) -> TlsManner:
+        """Nobody passes over what a person demands for a domain; and of a relay no policy of the domain demands anything."""
+        manner = Envelope.manner_of(claimed.envelope)
+        if manner == "any" and (lane.way.relay or claimed.address.rpartition("@")[2] in self._demands):
+            return ""
+        return manner
+
     def follow(self, ways: Ways) -> list[Claimed]:
         """Keep to what a scan found; returns what lanes have to let go, for others to take."""
         self.ways = ways
@@ -92,6 +125,8 @@ class Lanes:
                 continue
             permille = ways.on_lane(egress_id, lane.site.provider, lane_site).permille
             lane.way = self._way(row)
+            for other in lane.beside.values():
+                other.way = lane.way
             lane.keep_to(self._limits(row, lane.site.provider, lane_site), permille)
             if not permille:
                 left += lane.let_go()
@@ -142,16 +177,16 @@ class Lanes:
             return whole if self._too_few(row) else self._sharing.split(lane_site, whole)
         return self._sharing.part(lane_site, whole)
 
-    def _ceiling(self, row: Egress, provider: str, limits: LaneLimits) -> Ceiling | None:
-        """What a way out shares over the sites of a provider; None where there is no such limit."""
+    def _ceiling(self, row: Egress, provider: str, limits: LaneLimits) -> tuple[Ceiling, ...]:
+        """What a way out shares over the sites of a provider; none where there is no such limit."""
         if not provider or not (limits.provider_connections or limits.provider_rates):
-            return None
+            return ()
         found = self._ceilings.get((row.id, provider))
         if found is None:
             clock = self._edges.clock
             found = self._ceilings[row.id, provider] = Ceiling(lambda: clock.monotonic_s() * 1000)
             self._keep(found, row, provider, limits)
-        return found
+        return (found,)
 
     def _keep(self, ceiling: Ceiling, row: Egress, provider: str, limits: LaneLimits) -> None:
         """This process's part of it, of which a brake on the provider leaves some."""

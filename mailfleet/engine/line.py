@@ -18,7 +18,6 @@ from mailfleet.engine.settle import Attempt
 from mailfleet.engine.tls_book import counted_domain
 from mailfleet.net.smtp_client import SmtpConnection
 from mailfleet.policy.outcome import Action, Failure, Outcome, Phase
-from mailfleet.policy.transport import stricter
 from mailfleet.smtp.extensions import Extensions
 from mailfleet.smtp.reply import Reply
 from mailfleet.smtp.transaction import TransactionResult
@@ -175,11 +174,15 @@ class Line:
             self._connection = None
         started_s = lane.edges.clock.monotonic_s()
         try:
+            if lane.manner and await self._held_up(item):
+                return False
             connection, outcome, transcript = await lane.edges.connector.open(
                 lane.site,
                 lane.way,
-                tls=stricter(lane.site.tls, lane.limits.tls),
-                domain=counted_domain(item.claimed.address, item.claimed.envelope),
+                tls=lane.tls,
+                manner=lane.manner,
+                domain=item.claimed.address.rpartition("@")[2],
+                counted=counted_domain(item.claimed.address, item.claimed.envelope),
             )
         except Exception:
             await self._crashed(item.claimed, None)
@@ -191,6 +194,13 @@ class Line:
         self._connection, self._sent = connection, 0
         lane.connected()
         return True
+
+    async def _held_up(self, item: Item) -> bool:
+        """Whether the manner that a delivery wants is not to be had for its domain: that is dealt with."""
+        outcome = await self.lane.unfit(item.claimed)
+        if outcome is not None:
+            await self.lane.settle(Attempt(item.claimed, outcome, self.lane.site.provider))
+        return outcome is not None
 
     async def _launch_next(self) -> None:
         """Take what is first in the lane now and launch it. When that crashes on a bug it is deferred, and the line dies of it."""
@@ -226,9 +236,13 @@ class Line:
         claimed = item.claimed
         started_s = edges.clock.monotonic_s()
         extensions = connection.extensions if connection is not None else Extensions()
+        if lane.manner and await self._held_up(item):  # the connection may have been opened for another domain
+            return
         try:
             prepared = await edges.renderer.prepare(claimed)
-            transaction = edges.renderer.transaction(prepared, extensions, now_ms=edges.clock.now_ms())
+            transaction = edges.renderer.transaction(
+                prepared, extensions, now_ms=edges.clock.now_ms(), proven=lane.manner == "require"
+            )
         except InputError as error:
             failed = Outcome(Phase.MESSAGE, failure=Failure.RENDER, detail=str(error))
             await lane.settle(Attempt(claimed, failed, lane.site.provider))

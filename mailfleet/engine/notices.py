@@ -17,13 +17,18 @@ from mailfleet.mail.address import Address
 from mailfleet.mail.dsn import build_dsn, dsn_owed
 from mailfleet.mail.dsn_text import DsnRecipient, Event
 from mailfleet.policy.lifecycle import DeliveryState, EventKind
-from mailfleet.policy.outcome import Outcome
+from mailfleet.policy.outcome import Failure, Outcome
+from mailfleet.policy.transport import TlsManner
 from mailfleet.smtp.reply import EnhancedStatus
 from mailfleet.store import contents, queue, sites, tenants
 from mailfleet.store.database import Tx
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.queue import Claimed
 
+_STATUS = {
+    Failure.TLS_UNPROVEN: EnhancedStatus(5, 7, 10),
+    Failure.REQUIRETLS: EnhancedStatus(5, 7, 30),
+}  # RFC 8689 4.2.1
 MAX_RETURNED_BYTES = 100_000  # a larger message comes back as its header, whatever RET says (RFC 3461 6.2)
 
 
@@ -36,6 +41,7 @@ class Notice:
     message: bytes
     message_id: str
     action: Event
+    tls: TlsManner
 
 
 class Notices:
@@ -81,7 +87,12 @@ class Notices:
             will_retry_until_ms=expires_ms if action == "delayed" else None,
         )
         header, body = _original(content)
-        full = envelope.ret == "FULL" and action == "failed" and len(body) <= MAX_RETURNED_BYTES
+        full = (
+            envelope.ret == "FULL"
+            and envelope.tls != "require"
+            and action == "failed"
+            and len(body) <= MAX_RETURNED_BYTES
+        )
         message = build_dsn(
             reporting_mta=self._hostname,
             from_domain=self._hostname,
@@ -96,7 +107,9 @@ class Notices:
             boundary=ids.public("dsn", self._ids.next()),
             utf8=envelope.smtputf8,
         )
-        return Notice(claimed, Address.parse(envelope.reverse_path), message, message_id, action)
+        # RFC 8689 5: protected as the message that it is about
+        tls: TlsManner = "require" if envelope.tls == "require" else ""
+        return Notice(claimed, Address.parse(envelope.reverse_path), message, message_id, action, tls)
 
     def write(self, tx: Tx, notice: Notice, *, now_ms: int) -> None:
         """Queue the DSN with the null reverse-path, so that it can cause no other, in the transaction that settles its cause."""
@@ -118,7 +131,7 @@ class Notices:
         goods = Consignment.of(
             stream, self._retry, flow_id=flow_id, content_id=content_id, now_ms=now_ms, time_scale=self._time_scale
         )
-        envelope = Envelope(reverse_path="", smtputf8=info.smtputf8).dump()
+        envelope = Envelope(reverse_path="", smtputf8=info.smtputf8, tls=notice.tls).dump()
         new = goods.delivery(delivery_id, notice.to, place, envelope=envelope)
         queue.insert(tx, [new], now_ms=now_ms)
         data = orjson.dumps({"action": notice.action, "to": str(notice.to), "delivery": ids.public("dlv", delivery_id)})
@@ -143,6 +156,8 @@ def _status(outcome: Outcome, action: str, *, expired: bool) -> EnhancedStatus:
         return EnhancedStatus(4, found.subject, found.detail) if found else EnhancedStatus(4, 4, 1)
     if expired:
         return EnhancedStatus(5, 4, 7)  # RFC 3463 3.5: delivery time expired
+    if outcome.failure in _STATUS:
+        return _STATUS[outcome.failure]
     return EnhancedStatus(5, found.subject, found.detail) if found else EnhancedStatus(5, 0, 0)
 
 

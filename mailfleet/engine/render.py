@@ -52,9 +52,15 @@ class Renderer:
         message_id = content.info.message_id or message_id_of(claimed.id, content.info.from_domain)
         return Prepared(claimed, content, identity, envelope, reverse_path, message_id)
 
-    def transaction(self, prepared: Prepared, extensions: Extensions, *, now_ms: int) -> Transaction:
-        """The transaction for a remote with these extensions. Raises ``InputError`` when the message cannot be made."""
+    def transaction(
+        self, prepared: Prepared, extensions: Extensions, *, now_ms: int, proven: bool = False
+    ) -> Transaction:
+        """The transaction for a remote with these extensions. Raises ``InputError`` when the message cannot be made.
+
+        ``proven``: the session is fit for REQUIRETLS. A notification of such a message goes without it where it must.
+        """
         claimed, envelope = prepared.claimed, prepared.envelope
+        requires = envelope.tls == "require" and (proven or prepared.reverse_path != "")
         smtputf8 = envelope.smtputf8 or not claimed.address.isascii() or not prepared.reverse_path.isascii()
         if prepared.content.compiled is not None:
             fields = orjson.loads(claimed.fields) if claimed.fields else {}
@@ -83,6 +89,7 @@ class Renderer:
             envelope.envid,
             envelope.ret,
             dotted,
+            requires,
         )
 
     def _raw(self, prepared: Prepared, *, convert: bool, now_ms: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mailfleet.base.ids import CredentialId, TenantId, TokenId
 from mailfleet.mail.content import Attachment
@@ -56,6 +57,7 @@ class SubmittedMessage:
     peer_ip: str = ""
     protocol: str = "ESMTP"  # ESMTP, ESMTPS, ESMTPA, ESMTPSA, UTF8SMTP... (RFC 3848, RFC 6531 4.3)
     tls: str = ""  # for example "TLSv1.3 TLS_AES_256_GCM_SHA384"
+    requiretls: bool = False  # RFC 8689
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class MessageRequest:
     stream: str = ""  # empty: the actor's
     send_at_ms: int | None = None
     idempotency_key: str = ""
+    tls: Literal["", "require"] = ""  # require: as with REQUIRETLS (RFC 8689)
 
 
 @dataclass(frozen=True, slots=True)

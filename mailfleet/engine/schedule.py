@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from functools import partial
 
 import structlog
@@ -13,13 +14,14 @@ from mailfleet.base.errors import BusyError, CommitUnknownError
 from mailfleet.base.gauges import Gauges
 from mailfleet.engine import ways
 from mailfleet.engine.catalog import Catalog
-from mailfleet.engine.lane import LaneEdges
+from mailfleet.engine.lane_edges import LaneEdges
 from mailfleet.engine.lanes import Lanes, LimitsFor, WayOf
 from mailfleet.engine.orders import Order, Planner, Waiting
 from mailfleet.engine.settle import Settler
 from mailfleet.engine.sharing import Sharing
 from mailfleet.engine.take import Taker
 from mailfleet.engine.warming import Warming
+from mailfleet.policy.transport import TlsDemand
 from mailfleet.store import queue, sites
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.queue import Claimed
@@ -49,11 +51,20 @@ class Scheduler:
         lease_id: int,
         clock: Clock,
         rng: random.Random,
+        demands: Mapping[str, TlsDemand] | None = None,
     ) -> None:
         self._database, self._catalog, self._settler, self._edges = database, catalog, settler, edges
         self._warming, self._lease_id, self._clock = warming, lease_id, clock
         self._sharing = Sharing(database, slot=slot, slots=slots, clock=clock)
-        self.lanes = Lanes(catalog, edges, self._sharing, way_of=way_of, limits_for=limits_for, slots=slots)
+        self.lanes = Lanes(
+            catalog,
+            edges,
+            self._sharing,
+            way_of=way_of,
+            limits_for=limits_for,
+            slots=slots,
+            demands=demands or {},
+        )
         self._planner = Planner(catalog, self.lanes.of, rng, edges.time_scale)
         self._taker = Taker(warming, lease_id=lease_id, time_scale=edges.time_scale)
         self._providers: dict[int, str] = {}
@@ -182,7 +193,7 @@ class Scheduler:
             if order.emptied:
                 self._waiting.emptied(order.backlog)
             if order.claimed:
-                order.lane.offer(order.backlog.priority, order.claimed)
+                self.lanes.offer(order.lane, order.backlog.priority, order.claimed)
         return count < len(made)
 
     async def _hand_back_unknown(self) -> None:

@@ -98,8 +98,10 @@ class Sharing:
 
     async def _tell(self, site_id: int, lanes: list[Lane]) -> None:
         """Let the others in, as soon as this process keeps to its part."""
-        if any(lane.open_connections > lane.limits.connections for lane in lanes):
-            return
+        for lane in lanes:
+            together = sum(one.open_connections for one in (lane, *lane.beside.values()))
+            if together > lane.limits.connections:
+                return
         await self._database.write(lambda tx: sites.set_shares(tx, site_id, self._slots))
         self._shrinking.discard(site_id)
         self._shared[site_id] = self._slots

@@ -365,9 +365,8 @@ class SubmissionConnection(asyncio.Protocol):
             refusal = hub.tolls.refused("failed", failed)
         if refusal:
             log.info("submission.login_refused", peer=self.peer_ip, username=event.username, reply=str(refusal))
-            await hub.clock.sleep(
-                AUTH_FAILURE_DELAY_S
-            )  # slows guessing down; the connection limit per address does the rest
+            # Slows guessing down; the connection limit per address does the rest.
+            await hub.clock.sleep(AUTH_FAILURE_DELAY_S)
         self._work_done(session, refusal)
 
     async def _accept(self, session: ServerSession, event: MessageReceived) -> None:
@@ -383,6 +382,7 @@ class SubmissionConnection(asyncio.Protocol):
             peer_ip=self.peer_ip,
             protocol=session.protocol(smtputf8=event.mail.smtputf8),
             tls=session.tls,
+            requiretls=event.mail.requiretls,
         )
         tolls = self._hub.tolls
         try:

@@ -38,6 +38,8 @@ _MEANING = {
     "6.3": "The recipient's server cannot take the form in which the message was written, and it could not be converted.",
     "6.7": "The address or the message needs a server for international mail (SMTPUTF8), and the recipient's is none.",
     "7.1": "The recipient's server does not accept this message from this sender.",
+    "7.10": "The message may travel only under TLS to a server that proves its name, and none could be had.",
+    "7.30": "The message may go only to servers that promise to keep it under TLS (REQUIRETLS), and the recipient's do not.",
     "7.26": "The recipient's server found the sender not authenticated (SPF, DKIM or DMARC).",
     "1": "Something is wrong with the address.",
     "2": "Something is wrong with the mailbox.",

@@ -23,7 +23,7 @@ _REMOVED = frozenset({"bcc", "resent-bcc", "return-path"})
 # RFC 5322 3.6: at most one of each. Gmail refuses mail with two of them, others show the one that was not checked.
 _SINGLE = frozenset(
     {"date", "from", "sender", "reply-to", "to", "cc", "message-id", "in-reply-to", "references", "subject"}
-)
+) | {"tls-required"}  # RFC 8689 3
 _WATCHED = _SINGLE | _REMOVED
 _UNSAFE_TRACE = re.compile(r"[^\w.:@+=/\[\] -]", re.ASCII)
 _ENCODED_WORD = re.compile(r"=\?([^?\s*]+)(?:\*[^?\s]*)?\?([bBqQ])\?([^?\s]*)\?=")
@@ -58,6 +58,7 @@ class RepairedMessage:
     subject: str
     eightbit: bool
     has_utf8_header: bool
+    tls_optional: bool = False  # TLS-Required: No (RFC 8689 3)
 
 
 def repair(data: bytes, *, hostname: str, received: ReceivedInfo, message_id: str, now_ms: int) -> RepairedMessage:
@@ -106,6 +107,7 @@ def repair(data: bytes, *, hostname: str, received: ReceivedInfo, message_id: st
         subject=decode_words(found["subject"].value.decode()) if "subject" in found else "",
         eightbit=not data.isascii(),
         has_utf8_header=utf8_header,
+        tls_optional="tls-required" in found and found["tls-required"].value.lower() == b"no",
     )
 
 

@@ -212,6 +212,8 @@ FAILURES: dict[Failure, FailureMeaning] = {
     Failure.PROTOCOL: FailureMeaning("protocol", Action.DEFER),
     Failure.TLS_REQUIRED: FailureMeaning("tls-required", Action.DEFER),
     Failure.TLS_HANDSHAKE: FailureMeaning("tls-required", Action.DEFER),
+    Failure.TLS_UNPROVEN: FailureMeaning("tls-required", Action.BOUNCE),  # RFC 8689 4.2.1
+    Failure.REQUIRETLS: FailureMeaning("tls-required", Action.BOUNCE),  # RFC 8689 4.2.1
     Failure.LOGIN: FailureMeaning("connection", Action.DEFER),
     Failure.TOO_LARGE: FailureMeaning("message-too-large", Action.BOUNCE),
     Failure.NEEDS_SMTPUTF8: FailureMeaning("unsupported", Action.BOUNCE),  # RFC 6531 3.2

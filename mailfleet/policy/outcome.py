@@ -40,6 +40,8 @@ class Failure(StrEnum):
     PROTOCOL = "protocol"  # a reply that is not SMTP
     TLS_REQUIRED = "tls-required"  # policy demands TLS and the remote does not offer it
     TLS_HANDSHAKE = "tls-handshake"
+    TLS_UNPROVEN = "tls-unproven"  # the message has REQUIRETLS, and no host of the domain proved itself under TLS
+    REQUIRETLS = "requiretls"  # the message has REQUIRETLS, and no host that proved itself offers it
     LOGIN = "login"  # a relay does not let us in
     TOO_LARGE = "too-large"  # above the remote's SIZE, found before MAIL
     NEEDS_SMTPUTF8 = "needs-smtputf8"

@@ -12,6 +12,9 @@ TlsDemand = Literal["", "testing", "required", "verified"]
 
 ``testing``: as ``verified``, and where that fails as if nothing were demanded (RFC 8461 5).
 """
+TlsManner = Literal["", "require", "any"]
+"""How one message wants to be secured. Empty: as the recipient's domain and a person demand. ``require``: REQUIRETLS (RFC 8689).
+``any``: what the recipient's domain demands is passed over (``TLS-Required: No``, RFC 8689 3; reports of RFC 8460)."""
 _RANK = {"": 0, "testing": 1, "required": 2, "verified": 3}
 Host = tuple[int, str]
 

@@ -20,6 +20,8 @@ def mail_command(transaction: Transaction, extensions: Extensions) -> str:
             command += f" RET={transaction.ret}"
         if transaction.envid:
             command += f" ENVID={xtext(transaction.envid)}"
+    if transaction.requiretls and extensions.requiretls:
+        command += " REQUIRETLS"  # RFC 8689 2
     return command + "\r\n"
 
 

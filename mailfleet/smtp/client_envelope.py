@@ -75,6 +75,8 @@ def local_refusal(transaction: Transaction, extensions: Extensions) -> Recipient
     if limit and len(transaction.message) > limit:  # RFC 1870 6.1
         size = len(transaction.message)
         return RecipientResult("mail", None, "too-large", f"the message has {size} bytes, the remote takes {limit}")
+    if transaction.requiretls and not extensions.requiretls:  # RFC 8689 4.2.1
+        return RecipientResult("mail", None, "requiretls", "the remote does not offer REQUIRETLS")
     if transaction.smtputf8 and not extensions.smtputf8:  # RFC 6531 3.6
         return RecipientResult("mail", None, "needs-smtputf8", "the remote does not offer SMTPUTF8")
     if transaction.eightbit and not extensions.eightbitmime:  # RFC 6152 3

@@ -21,8 +21,8 @@ MAX_AUTH_LINE_BYTES = 12288  # RFC 4954 4
 _LINE_BYTES = {
     "AUTH": MAX_AUTH_LINE_BYTES,
     # What each extension adds: SIZE 26 (RFC 1870), BODY 17 (RFC 6152), SMTPUTF8 10 (RFC 6531), ENVID and RET 107
-    # (RFC 3461 5.2), AUTH 500 (RFC 4954); for RCPT: SMTPUTF8 10, NOTIFY and ORCPT 500.
-    "MAIL": MAX_LINE_BYTES + 26 + 17 + 10 + 107 + 500,
+    # (RFC 3461 5.2), AUTH 500 (RFC 4954), REQUIRETLS 11 (RFC 8689); for RCPT: SMTPUTF8 10, NOTIFY and ORCPT 500.
+    "MAIL": MAX_LINE_BYTES + 26 + 17 + 10 + 107 + 500 + 11,
     "RCPT": MAX_LINE_BYTES + 10 + 500,
 }
 _COMMAND = re.compile(r"([A-Za-z]+)(?: (.*))?")
@@ -53,6 +53,7 @@ class MailCommand:
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
+    requiretls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,8 @@ def parse_mail(argument: str) -> MailCommand:
             raise CommandError(555, "5.5.4", f"BODY={value} is not offered; use 7BIT or 8BITMIME")
         elif keyword == "SMTPUTF8" and value is None:  # RFC 6531 3.4
             values["smtputf8"] = True
+        elif keyword == "REQUIRETLS" and value is None:  # RFC 8689 2
+            values["requiretls"] = True
         elif keyword == "RET" and value is not None and value.upper() in ("FULL", "HDRS"):  # RFC 3461 4.3
             values["ret"] = value.upper()
         elif keyword == "ENVID" and value is not None and len(value) <= 100:  # RFC 3461 4.4
@@ -118,7 +121,7 @@ def parse_mail(argument: str) -> MailCommand:
         elif keyword == "AUTH" and value is not None:  # RFC 4954 5: read and forgotten, nobody is trusted to vouch
             _decoded(keyword, value if value != "<>" else "")
         else:
-            _refuse_parameter(keyword, value, ("SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH"))
+            _refuse_parameter(keyword, value, ("SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH", "REQUIRETLS"))
     smtputf8 = bool(values.get("smtputf8"))
     _check_charset(argument, smtputf8)
     return MailCommand(_address(mailbox, "5.1.7") if mailbox else "", **values)  # type: ignore[arg-type] # one dict, many types

@@ -19,6 +19,7 @@ class Extensions:
     chunking: bool = False  # RFC 3030
     starttls: bool = False  # RFC 3207
     enhanced_status_codes: bool = False  # RFC 2034
+    requiretls: bool = False  # RFC 8689
     auth: frozenset[str] = frozenset()  # RFC 4954
 
     @classmethod
@@ -41,5 +42,6 @@ class Extensions:
             chunking="CHUNKING" in offered,
             starttls="STARTTLS" in offered,
             enhanced_status_codes="ENHANCEDSTATUSCODES" in offered,
+            requiretls="REQUIRETLS" in offered,
             auth=frozenset(mechanism.upper() for mechanism in offered.get("AUTH", [])),
         )

@@ -1,8 +1,8 @@
 """An ESMTP server session, sans-IO: bytes and answers in, events and bytes to send out (RFC 5321 and extensions).
 
 Extensions: PIPELINING (RFC 2920), SIZE (1870), 8BITMIME (6152), SMTPUTF8 (6531), CHUNKING (3030), DSN (3461),
-ENHANCEDSTATUSCODES (2034), STARTTLS (3207), AUTH (4954). No socket, clock or judgement of senders, recipients and mail
-is here: those are the driver's, which answers the events.
+ENHANCEDSTATUSCODES (2034), STARTTLS (3207), AUTH (4954), REQUIRETLS (8689, under TLS). No socket, clock or judgement of
+senders, recipients and mail is here: those are the driver's, which answers the events.
 """
 
 from __future__ import annotations

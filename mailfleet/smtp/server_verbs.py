@@ -45,6 +45,8 @@ def _ehlo(core: SessionCore, argument: str) -> None:
     ]
     if core.config.starttls and not core.tls:
         lines.append("STARTTLS")
+    if core.tls:
+        lines.append("REQUIRETLS")  # RFC 8689 2: nobody may ask for it in the clear
     if core.config.auth and (core.tls or core.config.auth_without_tls):
         lines.append("AUTH " + " ".join(server_auth.MECHANISMS))
     core.say(Reply(250, tuple(lines)))
@@ -105,6 +107,8 @@ def _mail(core: SessionCore, argument: str) -> None:
         may_login = core.tls or core.config.auth_without_tls
         raise CommandError(530, "5.7.0", "Log in first" if may_login else "Send STARTTLS first, then log in")
     mail = commands.parse_mail(argument)
+    if mail.requiretls and not core.tls:
+        raise CommandError(530, "5.7.10", "REQUIRETLS needs TLS: send STARTTLS first")
     if mail.size > core.config.max_message_bytes:  # RFC 1870 6.1
         core.refuse(too_large(core.config.max_message_bytes))
     else:

@@ -27,7 +27,8 @@ class Transaction(NamedTuple):
     ``reverse_path`` is the wire form, empty for the null reverse-path. ``message`` is header and body with CRLF line ends
     only, not dot-stuffed; whoever made or accepted it has seen to that. ``dotted``: a line of it may begin with a dot.
     ``eightbit``: it has bytes above 127. ``smtputf8``: an address or header field is in UTF-8 (RFC 6531). ``envid``
-    (decoded) and ``ret`` (FULL, HDRS or empty) are RFC 3461 4.3 and 4.4.
+    (decoded) and ``ret`` (FULL, HDRS or empty) are RFC 3461 4.3 and 4.4. ``requiretls``: it may go only to a remote that offers
+    REQUIRETLS (RFC 8689); whether the session is secure enough to say so is for the caller to know.
     """
 
     reverse_path: str
@@ -38,6 +39,7 @@ class Transaction(NamedTuple):
     envid: str = ""
     ret: str = ""
     dotted: bool = True
+    requiretls: bool = False
 
 
 class RecipientResult(NamedTuple):

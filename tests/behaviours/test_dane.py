@@ -36,10 +36,10 @@ def test_who_proves_itself_gets_mail(network: Network, tmp_path: Path) -> None:
     zone: list[str] = []
 
     def host(
-        name: str, *records: str, names: tuple[str, ...] = (), leaf: trustme.LeafCert | None = None, tls: str = "good"
+        name: str, *records: str, names: tuple[str, ...] = (), leaf: trustme.LeafCert | None = None, **manners: Any
     ) -> None:
         peer = peers[name] = network.peer(
-            tls=tls, leaf=leaf or AUTHORITY.issue_cert(*(names or (f"{name}-mx.dane.test",)))
+            leaf=leaf or AUTHORITY.issue_cert(*(names or (f"{name}-mx.dane.test",))), **{"tls": "good", **manners}
         )
         zone.extend([f"{name} MX 10 {name}-mx", f"{name}-mx A {peer.host}"])
         zone.extend(f"_25._tcp.{name}-mx TLSA {record}" for record in records)
@@ -55,6 +55,7 @@ def test_who_proves_itself_gets_mail(network: Network, tmp_path: Path) -> None:
     host("useless", "1 1 1 " + "00" * 32, names=("nobody.test",))  # a usage that mail passes over: TLS without proof
     host("clear", tlsa(3, 1, leaves["key"]), tls="")
     host("none", tls="")
+    host("careful", tlsa(3, 1, leaves["key"]), leaf=own["key"], extensions=("REQUIRETLS",))
     knot = Knot(tmp_path / "knot", {"dane.test": zone, "bad.test": zone}, signed=True)
     anchors = [knot.trust_anchor("dane.test"), knot.trust_anchor("dane.test").replace("dane.test.", "bad.test.", 1)]
     unbound = Unbound(tmp_path / "unbound", {"dane.test": knot.address, "bad.test": knot.address}, anchors)
@@ -71,6 +72,8 @@ def test_who_proves_itself_gets_mail(network: Network, tmp_path: Path) -> None:
             for name, secured in (("useless", True), ("none", False)):
                 assert live.to(f"bob@{name}.dane.test")["delivery"]["state"] == "delivered", name
                 assert peers[name].messages[0].tls is secured
+            assert live.to("ann@careful.dane.test", tls="require")["delivery"]["state"] == "delivered"
+            assert "REQUIRETLS" in peers["careful"].messages[0].mail
             held = {}
             for name in ("wrong.dane", "othername.dane", "clear.dane", "key.bad"):
                 held[name.removesuffix(".dane")] = live.message(f"bob@{name}.test", **{"from": "shop@shop.test"})

@@ -31,7 +31,8 @@ from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
-from mailfleet.engine.lane import Lane, LaneEdges
+from mailfleet.engine.lane import Lane
+from mailfleet.engine.lane_edges import LaneEdges
 from mailfleet.engine.limits import LaneLimits
 from mailfleet.engine.locate import Locator
 from mailfleet.engine.maintain import Maintainer

@@ -11,6 +11,7 @@ import pytest
 from mailfleet.base import ids
 from mailfleet.base.errors import BusyError, ConflictError, InputError
 from mailfleet.base.ids import TenantId
+from mailfleet.engine.envelope import Envelope
 from mailfleet.engine.requests import Actor, Attachment, EnvelopeRecipient, MessageRequest, SubmittedMessage
 from mailfleet.smtp.reply import RefusedMessage
 from mailfleet.store import contents
@@ -272,3 +273,26 @@ async def test_an_answer_is_good_for_a_day(plant: Plant) -> None:
     await plant.maintainer.forget_answers()
     assert await plant.acceptor.send(OWNER, request(idempotency_key="k")) != first
     assert DOMAIN == "shop.example"
+
+
+async def test_how_a_message_wants_to_be_secured_is_kept(plant: Plant) -> None:
+    async def kept(taking: Coroutine[Any, Any, object]) -> str:
+        await taking
+        ((stored,),) = await plant.rows("SELECT envelope FROM delivery ORDER BY id DESC LIMIT 1")
+        return Envelope.load(stored).tls
+
+    def submitted(data: bytes, *, requiretls: bool = False) -> SubmittedMessage:
+        return SubmittedMessage("a@shop.example", [EnvelopeRecipient("b@x.example")], data, requiretls=requiretls)
+
+    optional = b"TLS-Required: no \r\n" + RAW
+    accept = plant.acceptor
+    assert await kept(accept.submit(OWNER, submitted(RAW))) == ""
+    assert await kept(accept.submit(OWNER, submitted(RAW, requiretls=True))) == "require"
+    assert await kept(accept.submit(OWNER, submitted(optional))) == "any"
+    assert await kept(accept.submit(OWNER, submitted(optional, requiretls=True))) == "require"
+    assert await kept(accept.submit(OWNER, submitted(b"TLS-Required: yes\r\n" + RAW))) == ""
+    assert await kept(accept.send(OWNER, MessageRequest(sender="", raw=optional, to=["b@x.example"]))) == "any"
+    assert await kept(accept.send(OWNER, request(tls="require"))) == "require"
+    assert await kept(accept.send(OWNER, request(headers=[("TLS-Required", "No")]))) == "any"
+    with pytest.raises(InputError, match="two TLS-Required"):
+        await accept.submit(OWNER, submitted(optional.replace(b"\r\n", b"\r\nTLS-Required: No\r\n", 1)))

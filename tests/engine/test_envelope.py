@@ -19,12 +19,14 @@ ENVELOPES = st.builds(
     envid=TEXT,
     smtputf8=st.booleans(),
     delay_told=st.booleans(),
+    tls=st.sampled_from(["", "require", "any"]),
 )
 
 
 @given(ENVELOPES)
 def test_what_was_stored_is_read_back(envelope: Envelope) -> None:
     assert Envelope.load(envelope.dump()) == envelope
+    assert Envelope.manner_of(envelope.dump()) == envelope.tls
 
 
 def test_the_default_takes_no_room() -> None:
@@ -40,3 +42,7 @@ def test_the_delay_is_noted_and_nothing_else() -> None:
     assert noted.delay_told
     assert not envelope.delay_told
     assert Envelope.load(noted.dump()) == noted
+
+
+def test_nobody_can_write_the_manner_into_another_field() -> None:
+    assert Envelope.manner_of(Envelope(envid='"tls":"any"', reverse_path='"tls":"require"@b.test').dump()) == ""

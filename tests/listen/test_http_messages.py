@@ -28,6 +28,7 @@ async def test_a_structured_message_reaches_the_engine_whole(http: httpx.AsyncCl
         "metadata": {"order": "7"},
         "fields": {"name": "Ann"},
         "send_at": "2026-01-31T10:00:00+01:00",
+        "tls": "require",
     }
     answer = await http.post("/v1/messages", json=body, headers={"Idempotency-Key": "order-7"})
     assert answer.status_code == 202
@@ -46,6 +47,7 @@ async def test_a_structured_message_reaches_the_engine_whole(http: httpx.AsyncCl
     assert sent.headers == (("X-Order", "7"), ("X-Many", "a"), ("X-Many", "b"))
     assert sent.attachments[0].data == b"\x89PNG"
     assert (sent.idempotency_key, sent.fields, sent.send_at_ms) == ("order-7", {"name": "Ann"}, 1769850000000)
+    assert sent.tls == "require"
 
 
 async def test_raw_messages_in_json_and_as_rfc822(http: httpx.AsyncClient, engine: Any) -> None:
@@ -53,7 +55,12 @@ async def test_raw_messages_in_json_and_as_rfc822(http: httpx.AsyncClient, engin
     first = await http.post("/v1/messages", json={"raw": base64.b64encode(raw).decode(), "to": ["ann@gmail.example"]})
     second = await http.post(
         "/v1/messages",
-        params={"from": "bounce@shop.example", "to": ["ann@gmail.example", "bob@gmail.example"], "stream": "bulk"},
+        params={
+            "from": "bounce@shop.example",
+            "to": ["ann@gmail.example", "bob@gmail.example"],
+            "stream": "bulk",
+            "tls": "require",
+        },
         content=raw,
         headers={"Content-Type": "message/rfc822"},
     )
@@ -61,6 +68,7 @@ async def test_raw_messages_in_json_and_as_rfc822(http: httpx.AsyncClient, engin
     assert [sent.raw for sent in engine.sent] == [raw, raw]
     assert engine.sent[1].sender == "bounce@shop.example"
     assert engine.sent[1].to == ("ann@gmail.example", "bob@gmail.example")
+    assert [sent.tls for sent in engine.sent] == ["", "require"]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +83,7 @@ async def test_raw_messages_in_json_and_as_rfc822(http: httpx.AsyncClient, engin
         ({"send_at": "tomorrow"}, "send_at", "RFC 3339"),
         ({"send_at": "2026-01-31T10:00:00"}, "send_at", "offset"),
         ({"recipient": "x"}, "recipient", "Extra inputs"),
+        ({"tls": "any"}, "tls", "require"),
         ({"raw": "SGk="}, "", "cannot stand beside it"),
     ],
 )

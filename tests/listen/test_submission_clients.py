@@ -180,7 +180,7 @@ async def test_smtplib_with_every_option(server: Running) -> None:
     def send() -> None:
         with plain_session(server) as client:
             offered = ["pipelining", "size", "8bitmime", "smtputf8", "chunking", "dsn", "enhancedstatuscodes", "auth"]
-            assert set(client.esmtp_features) == set(offered)
+            assert set(client.esmtp_features) == {*offered, "requiretls"}
             assert client.esmtp_features["size"] == "1000000"
             assert client.vrfy("ann")[0] == 252
             body = "Subject: Grüße\r\n\r\nHallo\r\n".encode()
@@ -188,7 +188,7 @@ async def test_smtplib_with_every_option(server: Running) -> None:
                 "jürgen@shop.example",
                 ["bob@example.org", "名前@例え.example"],
                 body,
-                mail_options=["SMTPUTF8", "BODY=8BITMIME", "RET=HDRS", "ENVID=order+2B7"],
+                mail_options=["SMTPUTF8", "BODY=8BITMIME", "RET=HDRS", "ENVID=order+2B7", "REQUIRETLS"],
                 rcpt_options=["NOTIFY=SUCCESS,FAILURE", "ORCPT=rfc822;bob@example.org"],
             )
             client.send_message(letter())
@@ -204,6 +204,7 @@ async def test_smtplib_with_every_option(server: Running) -> None:
     assert first.recipients[1].orcpt == "rfc822;bob@example.org"
     assert second.data == letter().as_bytes()
     assert third.reverse_path == ""
+    assert [one.requiretls for one in (first, second, third)] == [True, False, False]
 
 
 async def test_smtplib_refusals(server: Running) -> None:

@@ -52,6 +52,8 @@ def test_a_reply_that_cannot_end_a_delivery_is_a_protocol_fault(code: int) -> No
         (Failure.PROTOCOL, ("protocol", "defer", "site", False)),
         (Failure.TLS_REQUIRED, ("tls-required", "defer", "site", False)),
         (Failure.TLS_HANDSHAKE, ("tls-required", "defer", "site", False)),
+        (Failure.TLS_UNPROVEN, ("tls-required", "bounce", "site", False)),
+        (Failure.REQUIRETLS, ("tls-required", "bounce", "site", False)),
         (Failure.TOO_LARGE, ("message-too-large", "bounce", "content", False)),
         (Failure.NEEDS_SMTPUTF8, ("unsupported", "bounce", "site", False)),
         (Failure.NEEDS_8BITMIME, ("unsupported", "bounce", "site", False)),

@@ -471,6 +471,7 @@ def test_what_a_remote_cannot_take_is_known_before_mail() -> None:
         (Transaction("me@me.test", recipient, b"x" * 1001), "too-large"),
         (Transaction("me@me.test", recipient, MESSAGE, smtputf8=True), "needs-smtputf8"),
         (Transaction("me@me.test", recipient, MESSAGE, eightbit=True), "needs-8bitmime"),
+        (Transaction("me@me.test", recipient, MESSAGE, requiretls=True), "requiretls"),
     ):
         session = ready("PIPELINING", "SIZE 1000")
         result = session.start(what, 10)

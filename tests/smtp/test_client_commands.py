@@ -25,6 +25,8 @@ def test_parameters_only_where_they_are_offered() -> None:
         == "RCPT TO:<ann@b.test> NOTIFY=FAILURE,SUCCESS ORCPT=rfc822;Ann+2Bx@b.test\r\n"
     )
     assert mail_command(transaction, Extensions()) == "MAIL FROM:<>\r\n"
+    careful = transaction._replace(requiretls=True, ret="", envid="")
+    assert mail_command(careful, Extensions(requiretls=True)) == "MAIL FROM:<> REQUIRETLS\r\n"
     assert rcpt_command(recipient, Extensions()) == "RCPT TO:<ann@b.test>\r\n"
 
 
@@ -54,10 +56,20 @@ def test_xtext_reads_back(text: str) -> None:
 
 def test_extensions_as_servers_write_them() -> None:
     found = Extensions.parse(
-        ["mx.test at your service", "size 35882577", "8BITMIME", "AUTH LOGIN plain", "AUTH=LOGIN", "X-ODD 1", ""]
+        [
+            "mx.test at your service",
+            "size 35882577",
+            "8BITMIME",
+            "requiretls",
+            "AUTH LOGIN plain",
+            "AUTH=LOGIN",
+            "X-ODD 1",
+            "",
+        ]
     )
     assert (found.size, found.max_message_bytes) == (True, 35882577)
     assert found.auth == {"LOGIN", "PLAIN"}
+    assert found.requiretls
     assert not found.pipelining
     assert Extensions.parse(["mx", "SIZE", "STARTTLS"]).max_message_bytes == 0
     assert Extensions.parse(["mx", "SIZE many"]).max_message_bytes == 0

@@ -9,7 +9,7 @@ import pytest
 from mailfleet.smtp.message_reader import VIOLATION
 from mailfleet.smtp.reply import Reply
 from mailfleet.smtp.server import MAX_UNSENT_BYTES, ServerSession
-from mailfleet.smtp.server_states import MessageReceived, TlsAsked
+from mailfleet.smtp.server_states import MessageReceived, SenderGiven, TlsAsked
 from tests.smtp.server_dialogue import LOGIN, config, dialogue
 
 
@@ -60,6 +60,8 @@ TABLE = [
     (READY, b"MAIL FROM:<a@b.example> BODY=BINARYMIME", b"555 5.5.4"),
     (READY, "MAIL FROM:<jürgen@b.example>".encode(), b"553 5.6.7"),
     (READY, "MAIL FROM:<jürgen@b.example> SMTPUTF8".encode(), b"250 2.1.0"),
+    (READY, b"MAIL FROM:<a@b.example> REQUIRETLS", b"530 5.7.10"),
+    (READY, b"MAIL FROM:<a@b.example> REQUIRETLS=yes", b"501 5.5.4"),
     (MAIL, b"MAIL FROM:<a@b.example>", b"503 5.5.1"),
     (MAIL, b"DATA", b"554 5.5.1"),
     (MAIL, b"BDAT 2 LAST\r\nxx", b"554 5.5.1"),
@@ -281,6 +283,18 @@ def test_starttls_forgets_what_was_said_before() -> None:
     assert talk.send(b"EHLO c.example\r\n" + LOGIN).endswith(b"235 2.7.0 Authentication successful\r\n")
     assert talk.session.protocol(smtputf8=False) == "ESMTPSA"
     assert talk.session.protocol(smtputf8=True) == "UTF8SMTPSA"
+
+
+def test_requiretls_is_offered_and_taken_under_tls() -> None:
+    talk = dialogue()
+    assert b"REQUIRETLS" not in talk.send(b"EHLO c.example\r\n")
+    talk.send(b"STARTTLS\r\n")
+    talk.session.tls_started("TLSv1.3 X")
+    assert b"REQUIRETLS\r\n" in talk.send(b"EHLO c.example\r\n")
+    assert talk.send(LOGIN + b"MAIL FROM:<ann@shop.example> requiretls\r\n").endswith(b"250 2.1.0 Sender ok\r\n")
+    event = talk.events[-1]
+    assert isinstance(event, SenderGiven)
+    assert event.mail.requiretls
 
 
 @pytest.mark.parametrize("injected", [b"STARTTLS\r\nEHLO x\r\n", b"STARTTLS\r\nx"])

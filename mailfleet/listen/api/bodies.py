@@ -145,6 +145,7 @@ class MessageBody(_Content):
     )
     raw: Bytes | None = Field(None, description="A whole message (RFC 5322) in base64, instead of html and text.")
     stream: Line = Field("", description="Empty takes the token's own.", examples=["transactional"])
+    tls: Literal["", "require"] = Field("", description="`require`: only by hosts that offer REQUIRETLS (RFC 8689).")
 
     @model_validator(mode="after")
     def _complete(self) -> MessageBody:
@@ -179,6 +180,7 @@ class MessageBody(_Content):
             fields=self.fields,
             stream=self.stream,
             idempotency_key=idempotency_key,
+            tls=self.tls,
         )
 
 

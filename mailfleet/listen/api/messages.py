@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -41,6 +41,7 @@ async def send_message(
         list[str], Query(alias="to", max_length=1000, description=_RAW + "recipients; none takes To, Cc and Bcc.")
     ] = [],  # noqa: B006  FastAPI copies it
     stream: Annotated[str, Query(max_length=200, description=_RAW + "empty takes the token's own.")] = "",
+    tls: Annotated[Literal["", "require"], Query(description=_RAW + "`require`: REQUIRETLS (RFC 8689).")] = "",
 ) -> Response:
     """Accept one message. The answer comes after the commit is on disk; delivery follows.
 
@@ -56,7 +57,12 @@ async def send_message(
                 "invalid-input", "the message is empty", mend="send header fields, an empty line, a body"
             )
         message = MessageRequest(
-            sender=envelope_from, to=tuple(envelope_to), raw=data, stream=stream, idempotency_key=idempotency_key
+            sender=envelope_from,
+            to=tuple(envelope_to),
+            raw=data,
+            stream=stream,
+            idempotency_key=idempotency_key,
+            tls=tls,
         )
     elif media_type == "application/json":
         body = MessageBody.model_validate_json(await read_body(request, max_body_bytes(limit)))
