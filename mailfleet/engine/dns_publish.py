@@ -195,13 +195,7 @@ def _rivals(one: Wanted, text: str) -> bool:
         return is_spf(text)
     if is_dmarc(one.value):
         return is_dmarc(text)
-    return _version(one.value) == _version(text) != ""
-
-
-def _version(text: str) -> str:
-    """``v=STSv1`` and the like, by which records of one kind are known; empty where there is none."""
-    first = text.partition(";")[0].strip()
-    return first if first.startswith("v=") else ""
+    return dns_checks.version_of(one.value) == dns_checks.version_of(text) != ""
 
 
 def _stored(one: Wanted, text: str) -> str:

@@ -40,7 +40,7 @@ class DomainChecker:
             self._dns.ask(facts.domain, "TXT"), self._dns.ask(f"_dmarc.{facts.domain}", "TXT")
         )
         spf = sorted(text for text in at_domain.records if is_spf(text))
-        records = [text for text in at_dmarc.records if dmarc_rules.is_dmarc(text) and text not in own]
+        records = [text for text in at_dmarc.records if _counts(text) and text not in own]
         lookups = 0
         if len(spf) == 1:
             lookups = (await self.run(check_host(PROBE, facts.domain, f"probe@{facts.domain}"))).lookups
@@ -117,6 +117,13 @@ class DomainChecker:
         expected = next(one.value for one in wanted if one.check == "dmarc")
         found = await self.run(dmarc_rules.discover(facts.domain))
         check = dns_checks.dmarc(found, facts.domain, expected)
+        if check.state == "ok":
+            asked = await self._dns.ask(f"_dmarc.{found.at}", "TXT")
+            if asked.answers and asked.agreed is None:
+                text = asked.answers[0].records
+                return dns_checks.differ(
+                    check, heard(asked), [one.server for one in asked.answers if one.records != text]
+                )
         for to in found.record.aggregate_to if found.record and check.state == "ok" else ():
             question = dmarc_rules.report_permission(to, found.at)
             if question is None:
@@ -137,12 +144,12 @@ class DomainChecker:
         served = sts_checks.served(domain, policy, text, why)
         return [
             host_checks.either(found[sts_checks.HOST], served) if served.state == "ok" else served,
-            sts_checks.hosts(policy, known(mx), mx.words),
+            sts_checks.hosts(policy, known(mx), mx.why),
         ]
 
     async def _replies(self, facts: Facts) -> Check:
         mx, address = await asyncio.gather(self._dns.ask(facts.domain, "MX"), self._dns.ask(facts.domain, "A"))
-        return host_checks.replies(known(mx), known(address), mx.words)
+        return host_checks.replies(known(mx), known(address), mx.why)
 
     async def _source(self, source: Egress, facts: Facts) -> list[Check]:
         address = ipaddress.ip_address(source.address)
@@ -153,11 +160,19 @@ class DomainChecker:
         host = await self._host(ehlo, f"host:{source.name}", (str(address),))
         asked = await self._dns.ask(address.reverse_pointer, "PTR")
         servers = tuple(f"{one.server}: {one.outcome}" for one in asked.said)
-        return [host, host_checks.pointer(f"ptr:{source.name}", ehlo, known(asked), servers, asked.words)]
+        return [host, host_checks.pointer(f"ptr:{source.name}", ehlo, known(asked), servers, asked.why)]
 
     async def _host(self, host: str, name: str, addresses: Sequence[str]) -> Check:
         four, six = await asyncio.gather(self._dns.ask(host, "A"), self._dns.ask(host, "AAAA"))
-        return host_checks.host(name, host, addresses, known(four), known(six), four.words)
+        return host_checks.host(name, host, addresses, known(four), known(six), four.why)
+
+
+def _counts(text: str) -> bool:
+    """Whether a TXT record is a DMARC policy that receivers keep to."""
+    try:
+        return dmarc_rules.is_dmarc(text) and bool(dmarc_rules.parse(text))
+    except dmarc_rules.DmarcSyntaxError:
+        return False
 
 
 def heard(asked: Asked) -> list[Heard]:

@@ -65,6 +65,11 @@ class Asked:
         return tuple(one for one in self.said if one.answers)
 
     @property
+    def why(self) -> str:
+        """Why nobody says anything."""
+        return self.words or "; ".join(f"{one.server}: {one.words}" for one in self.said) or "no server answers"
+
+    @property
     def all_answer(self) -> bool:
         """Every server says something."""
         return bool(self.said) and len(self.answers) == len(self.said)
@@ -79,6 +84,10 @@ class Asked:
         """The records, where all who answer have the same; None where nobody answers or they differ."""
         found = {frozenset(one.records): tuple(sorted(one.records)) for one in self.answers}
         return next(iter(found.values())) if len(found) == 1 else None
+
+
+class NoTcpError(OSError):
+    """A server cuts its answer short and does not take the connection by which the whole of it would come (RFC 7766 5)."""
 
 
 class _Server(NamedTuple):
@@ -107,7 +116,9 @@ class Authoritative:
             zone, servers, words = await self.servers_of(at)
             first_zone = first_zone or zone
             if not servers:
-                return Asked(name, kind, zone, (), at, words)
+                if first_zone != zone or at != name.lower().rstrip("."):
+                    words = f"it is an alias (CNAME) of {at}, where nobody answers: {words}"
+                return Asked(name, kind, first_zone, (), at, words)
             said = await asyncio.gather(*(self._one(server, at, kind) for server in servers))
             alias = next((one.words for one in said if one.outcome == "none" and one.words.startswith("CNAME ")), "")
             if not alias:
@@ -159,9 +170,18 @@ class Authoritative:
     async def _exchange(self, query: dns.message.Message, address: str, port: int) -> tuple[dns.message.Message, bool]:
         """The answer, and whether it took TCP."""
         check_destination(address, loopback_only=self._loopback_only)
-        return await dns.asyncquery.udp_with_fallback(
-            query, address, timeout=self._timeout_s, port=port, ignore_unexpected=True
-        )
+        try:
+            answer = await dns.asyncquery.udp(
+                query, address, timeout=self._timeout_s, port=port, ignore_unexpected=True, raise_on_truncation=True
+            )
+        except dns.message.Truncated:
+            pass
+        else:
+            return answer, False
+        try:
+            return await dns.asyncquery.tcp(query, address, timeout=self._timeout_s, port=port), True
+        except (TimeoutError, dns.exception.Timeout, OSError, EOFError):
+            raise NoTcpError("its answer is too long for UDP, and it does not answer over TCP") from None
 
 
 def _said(server: _Server, answer: dns.message.Message, name: str, kind: str, over_tcp: bool) -> Said:
@@ -175,7 +195,10 @@ def _said(server: _Server, answer: dns.message.Message, name: str, kind: str, ov
     if rcode == dns.rcode.NXDOMAIN:
         return Said(*server, "missing", over_tcp=over_tcp)
     if rcode != dns.rcode.NOERROR:
-        return Said(*server, "failed", words=dns.rcode.to_text(rcode), over_tcp=over_tcp)
+        words = dns.rcode.to_text(rcode)
+        if rcode == dns.rcode.SERVFAIL:
+            words += " (it cannot read its copy of the zone)"
+        return Said(*server, "failed", words=words, over_tcp=over_tcp)
     wanted = dns.rdatatype.from_text(kind)
     at = dns.name.from_text(name)
     by_name: dict[tuple[dns.name.Name, int], dns.rrset.RRset] = {(one.name, one.rdtype): one for one in answer.answer}

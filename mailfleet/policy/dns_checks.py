@@ -13,6 +13,7 @@ from mailfleet.mail.spf import SpfResult
 from mailfleet.policy.dns_plan import Wanted, speaks_for_spf
 
 State = Literal["ok", "warning", "failed", "unknown"]
+DIFFER = "the servers differ"
 CALM = 2  # times that a change for the worse is seen before it counts: DNS that flaps does not flap the state
 
 
@@ -61,6 +62,7 @@ def settle(before: Kept | None, now: Check, now_ms: int, *, calm: bool = True) -
     return Kept(now, now_ms, now_ms)
 
 
+CUT_FROM = 16  # characters of a key by which it is known; keys of one kind begin alike
 _RANK = {"ok": 0, "warning": 1, "unknown": 2, "failed": 3}
 
 
@@ -76,7 +78,9 @@ def published(wanted: Wanted, heard: Sequence[Heard], *, zone: str, words: str =
             found=why,
             servers=servers,
             meaning=f"nobody who serves {zone or wanted.name} says anything: receivers see the same",
-            next_step="mend the name servers, or see that this machine reaches them; then check again",
+            next_step="take the alias away, or mend where it leads; then check again"
+            if "alias" in words
+            else "mend the name servers, or see that this machine reaches them; then check again",
         )
     good = [one for one in answers if _has(wanted, one.records or ())]
     found = _found(answers)
@@ -85,13 +89,7 @@ def published(wanted: Wanted, heard: Sequence[Heard], *, zone: str, words: str =
     if not good:
         return _missing(check, wanted, answers)
     if len(good) < len(answers):
-        some = ", ".join(one.server for one in answers if one not in good)
-        return replace(
-            check,
-            state="failed",
-            meaning=f"the servers differ, and it depends on chance what a receiver sees: not so at {some}",
-            next_step="see that the change reached every name server (the SOA serial, zone transfers), then check again",
-        )
+        return differ(check, heard, [one.server for one in answers if one not in good])
     beside = _beside(wanted, good[0].records or ())
     if beside:
         return replace(check, state="failed", meaning=beside[0], next_step=beside[1])
@@ -101,9 +99,21 @@ def published(wanted: Wanted, heard: Sequence[Heard], *, zone: str, words: str =
             check,
             state="warning",
             meaning=f"it is right where it is answered, but not every name server answers ({some})",
-            next_step="mend or remove that name server: receivers that ask it wait or give up",
+            next_step="mend that name server, or take it out of the NS records here and at the registrar: receivers that ask it"
+            " wait or give up",
         )
     return replace(check, state="ok", meaning=wanted.purpose)
+
+
+def differ(check: Check, heard: Sequence[Heard], other: Sequence[str]) -> Check:
+    """Some servers have something else than the rest: ``other`` names them."""
+    return replace(
+        check,
+        state="failed",
+        servers=tuple(_server_line(one) for one in heard),
+        meaning=f"{DIFFER}, and it depends on chance what a receiver sees: not so at {', '.join(other)}",
+        next_step="see that the change reached every name server (the SOA serial, zone transfers), then check again",
+    )
 
 
 def return_path_spf(name: str, results: Sequence[tuple[str, SpfResult]], domain: str) -> Check:
@@ -126,7 +136,7 @@ def return_path_spf(name: str, results: Sequence[tuple[str, SpfResult]], domain:
         found,
         expected,
         f"mail from {source} with {domain} as return-path gets {worst.verdict}: {worst.why}",
-        f"publish the SPF record as planned: mailfleet domain plan {domain}" if state == "failed" else "check again",
+        f"publish the SPF record of {domain} as mailfleet domain plan says" if state == "failed" else "check again",
     )
 
 
@@ -135,14 +145,14 @@ def dmarc(found: Discovered, domain: str, expected: str) -> Check:
     if found.failed:
         return Check("dmarc", "unknown", found.problem, expected, "the DNS gives no answer", "check again later")
     if found.record is None:
-        return Check(
-            "dmarc",
-            "failed",
-            found.problem,
-            expected,
-            "Gmail, Yahoo and Microsoft refuse bulk mail from domains without DMARC",
-            f"publish it at _dmarc.{domain}, exactly as expected; mend or remove what is there",
-        )
+        meaning = "Gmail, Yahoo and Microsoft refuse bulk mail from domains without DMARC"
+        step = f"publish it at _dmarc.{domain}, exactly as expected"
+        if found.at:  # something is there
+            meaning = "this counts as none, and Gmail, Yahoo and Microsoft refuse bulk mail from domains without DMARC"
+            step = (
+                f"have exactly one record at _dmarc.{found.at} that begins with v=DMARC1, for example what is expected"
+            )
+        return Check("dmarc", "failed", found.problem, expected, meaning, step)
     text = str(found.record)
     if found.record.policy == "none":
         return Check(
@@ -151,7 +161,7 @@ def dmarc(found: Discovered, domain: str, expected: str) -> Check:
             text,
             expected,
             "receivers report and do nothing: the first stage",
-            "when reports show that all your own mail passes, go on to quarantine: mailfleet domain dmarc",
+            "when reports show that all your own mail passes, go on: mailfleet domain set DOMAIN --dmarc quarantine",
         )
     return Check(
         "dmarc", "ok", text, expected, f"what pretends to be from {domain} is asked to be held as {found.record.policy}"
@@ -195,25 +205,45 @@ def _key(text: str) -> tuple[str, str] | None:
 
 def _missing(check: Check, wanted: Wanted, answers: Sequence[Heard]) -> Check:
     where = f"{wanted.name} ({wanted.type})"
+    dkim = wanted.check.startswith("dkim:")
     if not any(one.records for one in answers):
-        return replace(
-            check,
-            state="failed",
-            meaning=f"there is no such record: {wanted.purpose}",
-            next_step=f"publish it at {where}, exactly as expected",
-        )
-    meaning = "another record is there"
-    if wanted.check.startswith("dkim:"):
-        meaning = "another key is there than the one that signs: every signature fails"
+        meaning = f"there is no such record ({wanted.purpose})"
+        if dkim:
+            meaning = "there is no such record: every signature with this key fails"
+        return replace(check, state="failed", meaning=meaning, next_step=f"publish it at {where}, exactly as expected")
+    meaning, step = "another record is there", f"replace what is at {where} by what is expected"
+    if dkim:
+        meaning = _bad_key(wanted.value, [text for one in answers for text in one.records or ()])
+        if "cut off" in meaning:
+            step += ", the whole of it, in strings of 255 characters at most: mailfleet domain plan DOMAIN --zone"
     elif wanted.type == "MX":
         meaning = "bounces go to another server and never reach us"
-    return replace(check, state="failed", meaning=meaning, next_step=f"replace what is at {where} by what is expected")
+        if any(one.records == ("0 .",) for one in answers):
+            meaning = "the return-path says that it takes no mail: late bounces never reach us"
+    return replace(check, state="failed", meaning=meaning, next_step=step)
+
+
+def _bad_key(wanted: str, there: Sequence[str]) -> str:
+    """What is wrong with DKIM records that are not ours."""
+    ours = _key(wanted)
+    keys = [found[1] for text in there if (found := _key(text)) is not None]
+    for key in keys:
+        if ours is not None and CUT_FROM < len(key) < len(ours[1]) and ours[1].startswith(key):
+            return f"the key is cut off after {len(key)} of {len(ours[1])} characters: every signature fails"
+    if not keys:
+        return "what is there is no DKIM record: every signature fails"
+    if not any(keys):
+        return "the record says that the key is revoked (p= is empty): every signature fails"
+    return "another key is there than the one that signs: every signature fails"
 
 
 def _beside(wanted: Wanted, records: Sequence[str]) -> tuple[str, str] | None:
     """What stands beside a right record and spoils it."""
     if wanted.type == "TXT" and wanted.value.startswith("v=spf1") and len(speaks_for_spf(records)) > 1:
         return "two SPF records: receivers then count neither (permerror)", "keep one: merge them, or remove the other"
+    alike = [text for text in records if version_of(text) == version_of(wanted.value) != ""]
+    if wanted.check in ("mta-sts", "tls-rpt", "bimi") and len(alike) > 1:  # RFC 8461 3.1, RFC 8460 3
+        return "two records of this kind: others then act as if there were none", "remove the one that is not ours"
     if wanted.check.startswith("dkim:") and len(records) > 1:
         return "two records for one selector: receivers may take either", "remove the one that is not ours"
     if wanted.type == "MX" and wanted.manner == "own" and len(records) > 1:
@@ -222,6 +252,12 @@ def _beside(wanted: Wanted, records: Sequence[str]) -> tuple[str, str] | None:
             "remove the other MX records at this name",
         )
     return None
+
+
+def version_of(text: str) -> str:
+    """``v=STSv1`` and the like; empty where there is none."""
+    first = text.partition(";")[0].strip()
+    return first if first.startswith("v=") else ""
 
 
 def _found(answers: Sequence[Heard]) -> str:

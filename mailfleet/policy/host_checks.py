@@ -7,15 +7,21 @@ from dataclasses import replace
 
 from mailfleet.mail import dmarc as dmarc_rules
 from mailfleet.mail.spf import SpfResult
-from mailfleet.policy.dns_checks import Check
+from mailfleet.policy.dns_checks import DIFFER, Check
 
-NO_ANSWER, LATER = "the DNS gives no answer", "check again later"
+NO_ANSWER = "the DNS gives no answer"
+LATER = "see that the domain's name servers answer, and that this machine reaches them; then check again"
 Records = Collection[str] | None
 """None: no server answers."""
 
 
 def either(published: Check, evaluated: Check) -> Check:
-    """The record that was planned, and what receivers make of what is there: another that does the same is as good."""
+    """The record that was planned, and what receivers make of what is there: another that does the same is as good.
+
+    Not where servers differ: what was evaluated is what one of them says.
+    """
+    if published.meaning.startswith(DIFFER):
+        return published
     if published.state == "failed" and evaluated.state == "failed":
         return replace(published, meaning=f"{published.meaning}; {evaluated.meaning}")
     if published.state in ("ok", "warning") and evaluated.state == "ok":
@@ -30,7 +36,12 @@ def spf_from(result: SpfResult, there: str, ours: str) -> Check:
         return Check("spf-from", "unknown", result.why, expected, NO_ANSWER, LATER)
     if result.verdict == "permerror":
         meaning = f"the domain's own SPF record is broken: {result.why}"
-        return Check("spf-from", "warning", found, expected, meaning, "mend it: receivers treat it as an error")
+        step = "mend it: receivers treat it as an error"
+        if there == ours:
+            step = "this record is right: mend the one that it includes"
+        elif " | " in there:
+            step = "keep one SPF record: put the mechanisms of the others into it and remove them"
+        return Check("spf-from", "warning", found, expected, meaning, step)
     if there == ours:
         return Check("spf-from", "ok", found, expected, "the domain's own SPF names our senders too")
     meaning = "receivers judge the return-path, which has a record of its own; tools and people look here too"
@@ -77,7 +88,13 @@ def host(name: str, host_name: str, wanted: Sequence[str], four: Records, six: R
     if four is None and six is None:
         return Check(name, "unknown", words, expected, NO_ANSWER, LATER)
     meaning = "the name does not lead to the address: receivers distrust it"
-    return Check(name, "failed", found, expected, meaning, f"publish {expected}")
+    if not there:
+        meaning = "the name leads nowhere: receivers distrust whoever says it"
+    kinds = [f"{'AAAA' if ':' in one else 'A'} record {one}" for one in wanted if one not in there]
+    step = (
+        f"publish at {host_name} the {', '.join(kinds)}" if kinds else f"publish the address of {host_name} (A, AAAA)"
+    )
+    return Check(name, "failed", found, expected, meaning, step)
 
 
 def pointer(name: str, ehlo_name: str, names: Records, servers: tuple[str, ...], words: str) -> Check:

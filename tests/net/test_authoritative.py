@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from mailfleet.base.clock import SystemClock
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.secure_dns import SecureDns
+from tests.net.zone_server import ZoneServer
 from tests.peers.knot import Knot
 from tests.peers.unbound import Unbound
 
@@ -71,6 +73,23 @@ async def test_an_answer_too_long_comes_over_tcp(knot: Knot) -> None:
     asked = await asker(knot).ask("big.s.test", "TXT")
     assert [one.over_tcp for one in asked.said] == [True, True]
     assert len(asked.said[0].records) == len(LONG)
+
+
+class Deaf(ZoneServer):
+    """Takes no TCP, as behind a firewall that knows DNS as UDP."""
+
+    async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+
+async def test_an_answer_too_long_for_a_server_without_tcp() -> None:
+    deaf = Deaf("s.test", "@ 1 IN SOA ns root 1 1 1 1 1\n@ 1 IN NS ns\nns 1 IN A 127.0.0.1\nbig 1 IN TXT x\n")
+    deaf.cut.add("big.s.test.")
+    async with deaf.run():
+        querier = DnsQuerier([f"127.0.0.1:{deaf.port}"], 1, SystemClock())
+        asked = await Authoritative(querier, timeout_s=1, port=deaf.port, loopback_only=True).ask("big.s.test", "TXT")
+    assert [one.outcome for one in asked.said] == ["failed"]
+    assert "does not answer over TCP" in asked.why
 
 
 async def test_a_server_that_does_not_serve_the_zone_is_lame(knot: Knot, tmp_path: Path) -> None:

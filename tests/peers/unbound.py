@@ -17,9 +17,12 @@ START_S = 20.0
 
 
 class Unbound:
-    """``zones`` is ``{zone: "address:port"}`` of who serves it; ``anchors`` are DS or DNSKEY records that it trusts."""
+    """``zones`` is ``{zone: "address:port"}`` of who serves it; ``anchors`` are DS or DNSKEY records that it trusts.
 
-    def __init__(self, folder: Path, zones: Mapping[str, str], anchors: list[str]) -> None:
+    ``date``, as 20500101000000: when it believes to live, so that signatures of today have expired.
+    """
+
+    def __init__(self, folder: Path, zones: Mapping[str, str], anchors: list[str], *, date: str = "") -> None:
         binary = shutil.which("unbound") or "/usr/sbin/unbound"
         if not Path(binary).exists():
             pytest.fail("Unbound is missing: run scripts/install-dns")
@@ -38,6 +41,7 @@ class Unbound:
             "  local-zone: test. nodefault",
             "  cache-max-ttl: 0",
             "  cache-max-negative-ttl: 0",
+            *([f"  val-override-date: \"{date}\""] if date else []),
             *(f"  trust-anchor: \"{anchor}\"" for anchor in anchors),
             *(f"  domain-insecure: {zone}" for zone in zones if not any(a.startswith(f"{zone}.") for a in anchors)),
             "remote-control:",
