@@ -14,10 +14,12 @@ import dns.tsigkeyring
 import dns.update
 import pytest
 
+from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
+from mailfleet.engine.dns_zones import DnsZones, zone_label
 from mailfleet.engine.domain_checks import DomainChecker
 from mailfleet.engine.domain_views import CheckView
-from mailfleet.engine.domains import Domains, zone_label
+from mailfleet.engine.domains import Domains
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.fleet_views import MemberView
 from mailfleet.net.authoritative import Authoritative
@@ -72,8 +74,8 @@ class World:
         secure = SecureDns(("127.0.0.1", resolver.port), 3, plant.clock, loopback_only=True)
         checker = DomainChecker(self.authoritative, secure, self.fetcher, private=True)
         return Domains(
-            plant.database, plant.box, checker, self.publisher, self._update,
-            hostname=HOST, ttl_s=1, clock=plant.clock, ids=plant.ids, time_scale=1,
+            plant.database, checker, self.publisher, PlanWriter(self.authoritative, {}, 1),
+            hostname=HOST, clock=plant.clock, ids=plant.ids, time_scale=1,
         )  # fmt: skip
 
     async def publish(self) -> None:
@@ -89,7 +91,8 @@ class World:
             mta_sts="testing", mta_sts_mx=f"office.{DOMAIN}", dmarc_reports_to="dmarc@reports.test",
         )  # fmt: skip
         await plant.database.write(lambda tx: sending.update(tx, wanted))
-        await self.domains.add_zone(
+        zones = DnsZones(plant.database, plant.box, self._update, plant.clock, plant.ids)
+        await zones.add_dynamic(
             OWNER, DOMAIN, server=self.knot.address, key_name=KEY, secret=SECRET, algorithm="hmac-sha256"
         )
         view = await self.domains.publish(OWNER, DOMAIN, adopt=False, dry_run=False)
