@@ -300,8 +300,8 @@ def test_what_is_wrong_is_found_and_told(unsigned: tuple[Server, Knot]) -> None:
         assert (one["state"] in ("failed", "warning"), meaning in one["meaning"]) == (True, True), one
         assert one["next_step"], one
     knot.replace("shop.test", without("out.shop.test.", "TXT"))
-    done = server.cli("server", "check")
-    assert (done.code, "expected: out.shop.test TXT v=spf1 a -all" in done.out) == (1, True), done.out
+    ran = server.cli("server", "check")
+    assert (ran.code, "expected: out.shop.test TXT v=spf1 a -all" in ran.out) == (1, True), ran.out
     knot.replace("shop.test", good)
     wait_until(lambda: server.get("/v1/server/checks")["state"] == "ok", 60, server.output)
     knot.replace("shop.test", without("out.shop.test.", "TXT"))
