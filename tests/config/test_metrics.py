@@ -9,6 +9,7 @@ from mailfleet.config.metrics import CATALOGUE
 
 FEW_VALUED = {
     "outcome",
+    "policy",
     "provider",
     "result",
     "stream",

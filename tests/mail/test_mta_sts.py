@@ -78,12 +78,15 @@ def test_where_mail_may_go() -> None:
     assert secured("example.com", hosts, policy, "") == (((10, "mail.example.com"),), "verified", "")
     testing = StsPolicy("testing", ("mail.example.com",), 60)
     assert secured("example.com", hosts, testing, "required") == (hosts, "required", "")
+    assert secured("example.com", hosts, testing, "") == (hosts, "testing", "")
+    assert secured("example.com", hosts, StsPolicy("none", (), 60), "") == (hosts, "", "")
     assert secured("example.com", hosts, None, "") == (hosts, "", "")
     nowhere = secured("example.com", hosts[1:], policy, "")
     assert (nowhere.hosts, nowhere.tls) == ((), "verified")
     assert "allows none of its mail hosts (mx.elsewhere.test)" in nowhere.problem
     assert stricter("required", "verified") == "verified"
     assert stricter("required", "") == "required"
+    assert stricter("testing", "required") == "required"
 
 
 @given(st.text(max_size=200))
