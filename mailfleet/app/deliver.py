@@ -100,16 +100,7 @@ async def _work(
     descriptors, renderer = Descriptors(clock), Renderer(base.catalog, base.box)
     book = TlsBook(base.database, base.gauges, clock, scale)
     policies = _policies(base, resolver, book)
-    connector = Connector(
-        resolver,
-        ipv6=base.settings.delivery.ipv6,
-        rng=rng,
-        descriptors=descriptors,
-        dane=_dane(base),
-        policies=policies,
-        book=book,
-        proofs=MailHostProofs(secure_dns(base), policies),
-    )
+    connector = _connector(base, resolver, rng, descriptors, policies, book)
     edges = LaneEdges(connector, renderer, settler, journal, clock, scale, asyncio.Event(), Gate())
     scheduler = Scheduler(
         base.database,
@@ -154,6 +145,26 @@ async def _work(
     await locator.stop()
     await _ended(loops)
     await book.flush()
+
+
+def _connector(
+    base: compose.Base,
+    resolver: Resolver,
+    rng: random.Random,
+    descriptors: Descriptors,
+    policies: StsPolicies | None,
+    book: TlsBook,
+) -> Connector:
+    return Connector(
+        resolver,
+        ipv6=base.settings.delivery.ipv6,
+        rng=rng,
+        descriptors=descriptors,
+        dane=_dane(base),
+        policies=policies,
+        book=book,
+        proofs=MailHostProofs(secure_dns(base), policies),
+    )
 
 
 def _dane(base: compose.Base) -> Dane | None:

@@ -47,7 +47,7 @@ class DomainPage:
         domain, services = request.path_params["domain"], self._services
 
         async def no_logo(session: Session) -> None:
-            await services.domain_options.set_logo(session.actor, domain, b"")
+            await services.domain_options.set_logo(session.actor, domain, None)
             session.note = "The logo is shown no more. Put that into the DNS too."
 
         moves = {
