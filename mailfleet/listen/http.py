@@ -60,7 +60,13 @@ def create_app(services: Services, settings: Settings, telemetry: metrics.Teleme
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
         # FastAPI would report to whatever OpenTelemetry provider the environment sets up: values of requests included.
-        telemetry=dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False),
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
     )
     telemetry = telemetry or metrics.Telemetry.of_one()
     largest_bytes = max_body_bytes(settings.submission.max_message_bytes)

@@ -19,7 +19,7 @@ LOGO = (
 
 WRONG = [
     ("DMARC reports to", "nobody", "there is no @ in it"),
-    ("DMARC reports to", "a@m\u00fcnchen.example", "cannot stand in a DNS record"),
+    ("DMARC reports to", "m\u00fcller@shop.example", "cannot stand in a DNS record"),
     ("New DKIM key", "5000", "less than or equal to 3650"),
     ("New DKIM key", "", "valid integer"),
     ("Its mail hosts", "mx1.shop.example\nnot_a/host", "is no host name"),
