@@ -182,7 +182,11 @@ class Server:
         self.process = None
 
     def __enter__(self) -> Server:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.close()  # __exit__ is not called then
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.close()
