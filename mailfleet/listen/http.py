@@ -82,8 +82,7 @@ def create_app(services: Services, settings: Settings, telemetry: metrics.Teleme
     app.state.body_room = room
     app.state.followers = observe.Followers(tolls)
     telemetry.gauges.watch("event_followers", lambda: app.state.followers.open)
-    app.state.services = services
-    app.state.settings = settings
+    app.state.services, app.state.settings = services, settings
     http_problems.install(app)
     problems = _problem_responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 500)
     for router in (

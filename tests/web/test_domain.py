@@ -25,7 +25,7 @@ WRONG = [
     ("Its mail hosts", "mx1.shop.example\nnot_a/host", "is no host name"),
     ("TLS reports to", "https://[", "there is no @ in it"),
     ("Public host", "assets.other.example", "no free host of shop.example"),
-    ("Public host", "a..b", "misspelt label"),
+    ("Public host", "a..b", "no free host of shop.example"),
     ("Address of the mark certificate", "http://shop.example/mark.pem", "no address of a mark certificate"),
 ]
 
