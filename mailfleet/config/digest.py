@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from mailfleet.base.errors import InputError
 from mailfleet.config.section import Section
@@ -31,6 +31,8 @@ def _time(value: str) -> str:
 
 class DigestSettings(Section):
     """A mail, once a day, of what changed and what is wrong with the DNS of sending domains, keys and certificates."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     to: Annotated[str, AfterValidator(_address)] = Field(
         "", description="Who gets it; empty: nobody. No mail is sent on a day with nothing to tell."

@@ -71,3 +71,11 @@ async def browser() -> AsyncIterator[Browser]:
         )
         yield browser
         await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session", autouse=True)
+async def pages_end(browser: Browser) -> AsyncIterator[None]:
+    """A page that stays open asks a server that is gone, again and again, beside all tests that follow."""
+    yield
+    for context in browser.contexts:
+        await context.close()
