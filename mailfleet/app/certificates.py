@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from mailfleet.app.dns import at_home, named_keys, next_key_ms, publishing
+from mailfleet.app.dns import named_keys, next_key_ms, publishing
 from mailfleet.app.folder import DataFolder
 from mailfleet.base.errors import ConfigError, MailfleetError
 from mailfleet.config.listen import split_host_port
@@ -181,5 +181,5 @@ def _issuer(base: Base, nameservers: list[str]) -> Issuer | None:
         addresses,
         partial(_is_open, answers_at),
         base.clock,
-        loopback_only=at_home(settings),
+        loopback_only=settings.at_home,
     )

@@ -215,12 +215,11 @@ def reputation(base: Base) -> Reputation:
 def blocklists(base: Base) -> Blocklists:
     """Block lists. What stays on this machine is on no public list: then only the user's own are asked."""
     settings = base.settings
-    at_home = settings.sandbox.enabled or settings.delivery.loopback_only
     own = [Path(settings.blocklists.file)] if settings.blocklists.file else []
     return Blocklists(
         base.database,
         DnsQuerier(nameservers_of(settings), settings.dns.timeout_s, base.clock),
-        load_blocklists(*own, shipped=settings.blocklists.watch and not at_home),
+        load_blocklists(*own, shipped=settings.blocklists.watch and not settings.at_home),
         load_plans(),
         clock=base.clock,
         ids=base.ids,

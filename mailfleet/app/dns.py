@@ -41,11 +41,6 @@ if TYPE_CHECKING:
 PROVIDER_TIMEOUT_S = 45.0  # for all questions that a provider has to ask over one change
 
 
-def at_home(settings: Settings) -> bool:
-    """Whether nothing may leave this machine."""
-    return settings.sandbox.enabled or settings.delivery.loopback_only
-
-
 def publishing(base: Base, nameservers: list[str]) -> tuple[Authoritative, DnsPublisher]:
     """One view of the DNS, and what writes to it."""
     settings = base.settings
@@ -53,7 +48,7 @@ def publishing(base: Base, nameservers: list[str]) -> tuple[Authoritative, DnsPu
         DnsQuerier(nameservers, settings.dns.timeout_s, base.clock),
         timeout_s=settings.dns.timeout_s,
         port=settings.sandbox.dns_port if settings.sandbox.enabled else settings.dns.authoritative_port,
-        loopback_only=at_home(settings),
+        loopback_only=settings.at_home,
     )
     publisher = DnsPublisher(base.database, authoritative, partial(_writer, base), base.clock, ttl_s=settings.dns.ttl_s)
     return authoritative, publisher
@@ -106,7 +101,7 @@ def server_dns_of(base: Base, nameservers: list[str], certificates: Certificates
     settings = base.settings
     authoritative, publisher = publishing(base, nameservers)
     install = _install(base)
-    probe = KeyProbe(install.hostname, settings.dns.timeout_s, loopback_only=at_home(settings))
+    probe = KeyProbe(install.hostname, settings.dns.timeout_s, loopback_only=settings.at_home)
     domains = _checker(base, nameservers, authoritative)
     return ServerDns(
         base.database,
@@ -136,7 +131,7 @@ def next_key_ms(settings: Settings) -> int:
 
 def _checker(base: Base, nameservers: list[str], authoritative: Authoritative) -> DomainChecker:
     resolver = Resolver(nameservers, base.settings.dns.timeout_s, base.clock)
-    return DomainChecker(authoritative, secure_dns(base), fetcher_of(base, resolver), private=at_home(base.settings))
+    return DomainChecker(authoritative, secure_dns(base), fetcher_of(base, resolver), private=base.settings.at_home)
 
 
 def _plan_writer(base: Base, authoritative: Authoritative) -> PlanWriter:
@@ -149,7 +144,7 @@ def _install(base: Base) -> Install:
         base.hostname.lower(),
         delivery.ehlo_name,
         tuple(one for one in (delivery.source_ipv4, delivery.source_ipv6) if one),
-        at_home(settings),
+        settings.at_home,
         settings.acme.caa_name,
         tuple(_tls_ports(settings)),
         settings.dns.tlsa,
@@ -164,7 +159,7 @@ def _tls_ports(settings: Settings) -> list[TlsPort]:
             continue
         host, number = split_host_port(listen)
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host) if _is_address(host) else None
-        if not number or (address is not None and address.is_loopback and not at_home(settings)):
+        if not number or (address is not None and address.is_loopback and not settings.at_home):
             continue
         near = ""  # a name: as others reach it
         if address is not None:
@@ -221,7 +216,7 @@ def _writer(base: Base, target: Target) -> ZoneWriter:
             json.loads(secret or b"{}"),
             lock=base.folder.run / f"dns-{target.zone}.lock",
             timeout_s=PROVIDER_TIMEOUT_S,
-            loopback_only=at_home(base.settings),
+            loopback_only=base.settings.at_home,
         )
     return DynamicUpdate(
         target.zone,
@@ -230,7 +225,7 @@ def _writer(base: Base, target: Target) -> ZoneWriter:
         secret=secret.decode(),
         algorithm=target.algorithm,
         timeout_s=base.settings.dns.timeout_s * 2,
-        loopback_only=at_home(base.settings),
+        loopback_only=base.settings.at_home,
     )
 
 

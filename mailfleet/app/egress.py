@@ -74,19 +74,18 @@ def fetcher_of(base: compose.Base, resolver: Resolver) -> PolicyFetcher:
         trusted(delivery.tls_ca_file),
         port=delivery.policy_port,
         ipv6=delivery.ipv6,
-        loopback_only=delivery.loopback_only or base.settings.sandbox.enabled,
+        loopback_only=base.settings.at_home,
     )
 
 
 def tls_reports_of(base: compose.Base, nameservers: list[str]) -> TlsReports:
     """Who reports on TLS."""
     settings = base.settings
-    at_home = settings.delivery.loopback_only or settings.sandbox.enabled
     https = HttpsExchange(
         Resolver(nameservers, settings.dns.timeout_s, base.clock),
         trusted(settings.delivery.tls_ca_file),
         ipv6=settings.delivery.ipv6,
-        loopback_only=at_home,
+        loopback_only=settings.at_home,
         public_only=True,
     )
     return TlsReports(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mailfleet.base.errors import ConfigError
+from mailfleet.config.data_file import read_data
 from mailfleet.config.shaping import seconds
 from mailfleet.policy.blocklists import FREE_ADDRESS, TEST_ADDRESS, BlockList, Meaning, distrust, meaning
 
@@ -46,14 +46,7 @@ def load_blocklists(*own: Path, shipped: bool = True) -> dict[str, BlockList]:
     """Lists by name; a later file replaces an entry as a whole, or switches it ``off``. Raises ``ConfigError``."""
     found: dict[str, BlockList] = {}
     for path in ((SHIPPED,) if shipped else ()) + own:
-        try:
-            file = _File.model_validate(tomllib.loads(path.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"cannot be read: {error}", where=str(path), mend="correct it, or restore it") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = f"{path}: {'.'.join(str(part) for part in first['loc'])}"
-            raise ConfigError(first["msg"], where=where, mend="correct it") from None
+        file = read_data(path, _File)
         for one in file.list:
             if one.off:
                 found.pop(one.name, None)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from datetime import date
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from mailfleet.base.errors import ConfigError
+from mailfleet.config.data_file import read_data
 from mailfleet.policy.dns_forms import LABELS, Form
 
 SHIPPED = Path(__file__).with_name("data") / "dns_providers.toml"
@@ -52,14 +51,7 @@ class _File(BaseModel):
 
 def load_dns_forms(path: Path = SHIPPED) -> dict[str, Form]:
     """Forms by name. Raises ``ConfigError``."""
-    try:
-        file = _File.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path), mend="correct it, or restore it") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = f"{path}: {'.'.join(str(part) for part in first['loc'])}"
-        raise ConfigError(first["msg"], where=where, mend="correct it") from None
+    file = read_data(path, _File)
     return {one.name: _form(one) for one in file.provider}
 
 

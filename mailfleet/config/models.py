@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import random
-import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from mailfleet.base.errors import ConfigError
+from mailfleet.config.data_file import read_data
 from mailfleet.rehearse.model import CohortModel, Manners, Model
 
 SHIPPED = Path(__file__).with_name("data") / "models"
@@ -40,15 +40,12 @@ def load_model(name: str, seed: int) -> Model:
     path = SHIPPED / f"{name}.toml" if name in shipped_models() else Path(name)
     if path.suffix == ".py":
         return _from_python(path, seed)
-    try:
-        file = _File.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        mend = f"name a file, or one of {', '.join(shipped_models())}"
-        raise ConfigError(f"cannot be read: {error}", where=str(path), mend=mend) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = f"{path}: {'.'.join(str(part) for part in first['loc'])}"
-        raise ConfigError(first["msg"], where=where, mend="see docs/reference/provider-models.md") from None
+    file = read_data(
+        path,
+        _File,
+        unread=f"name a file, or one of {', '.join(shipped_models())}",
+        wrong="see docs/reference/provider-models.md",
+    )
     manners = [Manners(**one.model_dump()) for one in file.provider]
     names = [one.name for one in manners]
     wrong = [one.name for one in manners if min(one.share, one.floor, one.growth, one.ceiling, one.hour_share) <= 0]

@@ -6,14 +6,14 @@ that is not known yet needs ``label``, ``mx_suffixes`` and a sample. ``[[source]
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from mailfleet.base.errors import ConfigError
+from mailfleet.config.data_file import read_data
 from mailfleet.config.shaping import seconds
 from mailfleet.policy.providers import Layer, Provider, ProviderTable
 from mailfleet.policy.rates import parse
@@ -120,14 +120,7 @@ def faults(table: ProviderTable, own: Sequence[Path] = ()) -> list[str]:
 
 
 def _read(path: Path) -> _File:
-    try:
-        return _File.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path), mend="correct it, or restore it") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = f"{path}: {'.'.join(str(part) for part in first['loc'])}"
-        raise ConfigError(first["msg"], where=where, mend="correct it") from None
+    return read_data(path, _File)
 
 
 def _provider(one: _ProviderEntry, known: Provider | None, path: Path) -> Provider:

@@ -274,6 +274,11 @@ class Settings(BaseSettings):
     tls_reports: TlsReports = TlsReports()
     sandbox: Sandbox = Sandbox()
 
+    @property
+    def at_home(self) -> bool:
+        """Whether nothing may leave this machine."""
+        return self.sandbox.enabled or self.delivery.loopback_only
+
     @classmethod
     def settings_customise_sources(
         cls,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mailfleet.base.errors import ConfigError
+from mailfleet.config.data_file import read_data
 from mailfleet.policy.warmup import Plan
 
 SHIPPED = Path(__file__).with_name("data") / "warmup_plans.toml"
@@ -39,14 +39,7 @@ def load_plans(*own: Path) -> dict[str, Plan]:
     """Plans by name, a later file's over an earlier one's. Raises ``ConfigError`` naming file and entry."""
     plans: dict[str, Plan] = {}
     for path in (SHIPPED, *own):
-        try:
-            file = _File.model_validate(tomllib.loads(path.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"cannot be read: {error}", where=str(path), mend="correct it, or restore it") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = f"{path}: {'.'.join(str(part) for part in first['loc'])}"
-            raise ConfigError(first["msg"], where=where, mend="correct it") from None
+        file = read_data(path, _File)
         seen: set[str] = set()
         for one in file.plan:
             if one.name in seen:

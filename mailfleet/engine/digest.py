@@ -16,7 +16,7 @@ from mailfleet.config.retry import Retry
 from mailfleet.engine.certificate_views import CertificateView
 from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.envelope import Envelope
-from mailfleet.engine.intake import Consignment
+from mailfleet.engine.own_mail import STREAM, post, sender_of
 from mailfleet.engine.render import message_id_of
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.rotation import KEEP_OLD_MS
@@ -24,7 +24,7 @@ from mailfleet.mail.address import Address
 from mailfleet.mail.content import ContentSource, compile_content
 from mailfleet.policy import digest as words
 from mailfleet.policy.digest import CertificateNews, Digest, Finding, KeyNews
-from mailfleet.store import contents, digests, queue, sending, sites, suppressions, tenants
+from mailfleet.store import contents, digests, sending, suppressions
 from mailfleet.store import dns as dns_rows
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.digests import Made
@@ -36,7 +36,6 @@ log = structlog.get_logger()
 
 DAY_MS, HOUR_MS, MINUTE_MS = 86_400_000, 3_600_000, 60_000
 LOCAL_PART = "mailfleet"
-STREAM = "transactional"
 OPERATOR = Actor(TenantId(DEFAULT_TENANT), name="digest")
 HEADERS = (("Auto-Submitted", "auto-generated"),)  # RFC 3834 5: nobody's holiday answers it
 
@@ -151,15 +150,14 @@ class Digests:
 
     def _sender(self, tx: Tx) -> tuple[str, str]:
         """An address, or why there is none."""
-        own = [one for one in sending.all_domains(tx) if one.tenant_id == DEFAULT_TENANT]
-        if self._settings.sender:
-            domain = Address.parse(self._settings.sender).domain
-            if any(f".{domain}".endswith(f".{one.name}") for one in own):
-                return self._settings.sender, ""
+        given = self._settings.sender
+        sender = sender_of(tx, given, LOCAL_PART)
+        if sender is not None:
+            return str(sender), ""
+        if given:
+            domain = Address.parse(given).domain
             return "", f"digest.from: {domain} is not a sending domain (mailfleet domain add {domain})"
-        if not own:
-            return "", "there is no sending domain that it could be from (mailfleet domain add)"
-        return f"{LOCAL_PART}@{min(own, key=lambda one: one.id).name}", ""
+        return "", "there is no sending domain that it could be from (mailfleet domain add)"
 
     def _gather(self, tx: Tx, actor: Actor, certificates: Sequence[CertificateView], now_ms: int) -> _News:
         last = digests.newest(tx)
@@ -220,26 +218,20 @@ class Digests:
             subject=subject,
             message_id=message_id_of(content_id, sender.domain),
         )
-        contents.put(
-            tx, contents.Content(content_id, DEFAULT_TENANT, "compiled", compiled.to_bytes(), info), now_ms=now_ms
-        )
-        stream = tenants.stream(tx, DEFAULT_TENANT, STREAM)
-        assert stream is not None, "every tenant has a transactional stream"
-        goods = Consignment.of(
-            stream,
-            self._retry,
-            flow_id=tenants.flow_of_stream(tx, stream, self._ids.next()),
-            content_id=content_id,
+        to = Address.parse(self._settings.to)
+        unwanted = suppressions.matching(tx, DEFAULT_TENANT, STREAM, [to.key])
+        for why in unwanted.values():
+            log.warning("the digest goes nowhere: its address is suppressed", to=str(to), reason=why.reason)
+        post(
+            tx,
+            contents.Content(content_id, DEFAULT_TENANT, "compiled", compiled.to_bytes(), info),
+            [to],
+            Envelope(),
+            ids=self._ids,
+            retry=self._retry,
             now_ms=now_ms,
             time_scale=self._time_scale,
-        )
-        to = Address.parse(self._settings.to)
-        why = suppressions.matching(tx, DEFAULT_TENANT, STREAM, [to.key]).get(to.key)
-        if why is not None:
-            log.warning("the digest goes nowhere: its address is suppressed", to=str(to), reason=why.reason)
-        place = sites.domains(tx, [to.domain])[to.domain]
-        queue.insert(
-            tx, [goods.delivery(self._ids.next(), to, place, envelope=Envelope().dump(), why=why)], now_ms=now_ms
+            unwanted=unwanted,
         )
         tx.wake()
 

@@ -54,9 +54,7 @@ class DomainChecker:
         """Every check of a domain, in the order of its plan."""
         existing = await self.existing(facts, own)
         wanted = plan(facts, existing)
-        found = await asyncio.gather(
-            *(self._published(one) for one in wanted if one.check not in ("dmarc", "spf-from"))
-        )
+        found = await asyncio.gather(*(self.published(one) for one in wanted if one.check not in ("dmarc", "spf-from")))
         by_name = {one.name: one for one in found}
         by_name["spf-return-path"] = host_checks.either(
             by_name["spf-return-path"], await self._return_path_spf(facts, sources)
@@ -67,7 +65,7 @@ class DomainChecker:
             self._spf_from(facts, existing, wanted),
             self._dmarc(facts, wanted),
             self._replies(facts),
-            self._host(facts.hostname, "host:server", ()),
+            self.host(facts.hostname, "host:server", ()),
         )
         trust = []
         if self._secure is not None:
@@ -91,7 +89,7 @@ class DomainChecker:
             result: T = end.value
             return result
 
-    async def _published(self, wanted: Wanted) -> Check:
+    async def published(self, wanted: Wanted) -> Check:
         asked = await self._dns.ask(wanted.name, wanted.type)
         return dns_checks.published(wanted, heard(asked), zone=asked.zone, words=asked.words)
 
@@ -157,12 +155,12 @@ class DomainChecker:
         if not address.is_global and not self._private:
             why = f"{address} is no public address: no public DNS knows it"
             return [Check(f"ptr:{source.name}", "unknown", "", ehlo, why)]
-        host = await self._host(ehlo, f"host:{source.name}", (str(address),))
+        host = await self.host(ehlo, f"host:{source.name}", (str(address),))
         asked = await self._dns.ask(address.reverse_pointer, "PTR")
         servers = tuple(f"{one.server}: {one.outcome}" for one in asked.said)
         return [host, host_checks.pointer(f"ptr:{source.name}", ehlo, known(asked), servers, asked.why)]
 
-    async def _host(self, host: str, name: str, addresses: Sequence[str]) -> Check:
+    async def host(self, host: str, name: str, addresses: Sequence[str]) -> Check:
         four, six = await asyncio.gather(self._dns.ask(host, "A"), self._dns.ask(host, "AAAA"))
         return host_checks.host(name, host, addresses, known(four), known(six), four.why)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from mailfleet.engine.dns_publish import Diff, DnsPublisher, Zones
 from mailfleet.net.acme_orders import AccountLostError, AcmeError, AcmeOrders, Asked, Authority
 from mailfleet.net.dns_query import DnsTemporary
 from mailfleet.net.dns_update import Change
+from mailfleet.net.guard import is_loopback
 from mailfleet.net.tls_keys import LocalAuthority, new_key, signing_request
 from mailfleet.policy.dns_plan import Wanted
 from mailfleet.store import certificates as rows
@@ -76,7 +76,7 @@ class AcmeIssuer:
 
     async def issue(self, host: str, key: bytes) -> str:
         """As the protocol says. An account that the authority has closed is replaced, once."""
-        if self._loopback_only and not _is_loopback(urlsplit(self._authority.directory).hostname or ""):
+        if self._loopback_only and not is_loopback(urlsplit(self._authority.directory).hostname or ""):
             raise IssueError(f"{self._authority.directory} is not on this machine, and all is limited to loopback")
         if self._kind != "dns-01":
             await self._must_have_an_address(host)
@@ -183,10 +183,3 @@ class LocalIssuer:
             write_durably(key, made, 0o600)
             write_durably(certificate, chain.encode(), 0o644)
         return LocalAuthority(certificate.read_text(), key.read_bytes())
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

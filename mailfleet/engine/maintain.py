@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -52,17 +52,12 @@ class Maintainer:
         digests: Digests | None = None,
         tls_reports: TlsReports | None = None,
     ) -> None:
-        self._tls_reports = tls_reports
-        self._reporting: asyncio.Task[None] | None = None
         self._database, self._run_folder, self._clock = database, run_folder, clock
         self._time_scale, self._reputation, self._blocklists = time_scale, reputation, blocklists
         self._plans = plans or {}
         self._dns, self._server_dns = dns, server_dns
-        self._certificates, self._digests = certificates, digests
-        self._looking: asyncio.Task[int] | None = None
-        self._checking: asyncio.Task[None] | None = None
-        self._issuing: asyncio.Task[int] | None = None
-        self._server_look: asyncio.Task[None] | None = None
+        self._certificates, self._digests, self._tls_reports = certificates, digests, tls_reports
+        self._slow: dict[str, asyncio.Task[object]] = {}  # work that goes on beside the rounds
         self._ahead_ms: int | None = None  # of the wall clock before the monotonic one, when last looked at
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -111,40 +106,34 @@ class Maintainer:
         if any(loosen(one, now_ms) for one in await self._database.read(brakes.in_force)):
             await self._database.write(lambda tx: braking.loosen_due(tx, now_ms))
 
-    async def look_at_block_lists(self) -> None:
-        """Beside everything else: lists may be slow to answer. What went wrong is told at the next round."""
-        if self._blocklists is None or (self._looking is not None and not self._looking.done()):
+    def _beside(self, name: str, work: Callable[[], Coroutine[object, object, object]]) -> None:
+        """Start work that may take its time, unless it is still at it. What went wrong the last time is raised now."""
+        before = self._slow.get(name)
+        if before is not None and not before.done():
             return
-        before, self._looking = self._looking, asyncio.create_task(self._blocklists.run_due(), name="block lists")
+        self._slow[name] = asyncio.create_task(work(), name=name)
         if before is not None:
             before.result()
+
+    async def look_at_block_lists(self) -> None:
+        """Beside everything else: lists may be slow to answer."""
+        if self._blocklists is not None:
+            self._beside("block lists", self._blocklists.run_due)
 
     async def look_at_domains(self) -> None:
-        """Checks that are due and keys on their way, beside everything else as well."""
-        if self._dns is None or (self._checking is not None and not self._checking.done()):
-            return
-        before, self._checking = self._checking, asyncio.create_task(self._dns_work(*self._dns), name="domains")
-        if before is not None:
-            before.result()
+        """Checks that are due and keys on their way."""
+        if self._dns is not None:
+            self._beside("domains", partial(self._dns_work, *self._dns))
 
     async def look_at_certificates(self) -> None:
-        """Those that are due, beside everything else as well: an authority takes its time."""
-        if self._certificates is None or (self._issuing is not None and not self._issuing.done()):
-            return
-        before, self._issuing = (
-            self._issuing,
-            asyncio.create_task(self._certificates.run_due(), name="certificates"),
-        )
-        if before is not None:
-            before.result()
+        """Those that are due: an authority takes its time."""
+        if self._certificates is not None:
+            self._beside("certificates", self._certificates.run_due)
 
     async def look_at_server(self) -> None:
-        """What the DNS holds for the install itself, beside everything else as well."""
-        if self._server_dns is None or (self._server_look is not None and not self._server_look.done()):
-            return
-        before, self._server_look = self._server_look, asyncio.create_task(self._server_dns.run(), name="server DNS")
-        if before is not None:
-            before.result()
+        """What the DNS holds for the install itself."""
+        if self._server_dns is not None:
+            self._beside("server DNS", self._server_dns.run)
 
     async def send_digest(self) -> None:
         """The nightly mail of what changed, when its time has come."""
@@ -152,15 +141,9 @@ class Maintainer:
             await self._digests.run_due()
 
     async def send_tls_reports(self) -> None:
-        """Those that are due, beside everything else too."""
-        if self._tls_reports is None or (self._reporting is not None and not self._reporting.done()):
-            return
-        before, self._reporting = (
-            self._reporting,
-            asyncio.create_task(self._tls_reports.run_due(), name="TLS reports"),
-        )
-        if before is not None:
-            before.result()
+        """Those that are due."""
+        if self._tls_reports is not None:
+            self._beside("TLS reports", self._tls_reports.run_due)
 
     @staticmethod
     async def _dns_work(domains: Domains, rotation: Rotation) -> None:

@@ -12,7 +12,7 @@ from mailfleet.base.ids import IdGenerator
 from mailfleet.config.retry import Retry
 from mailfleet.engine.catalog import Catalog, LoadedContent
 from mailfleet.engine.envelope import Envelope
-from mailfleet.engine.intake import Consignment
+from mailfleet.engine.own_mail import post
 from mailfleet.mail.address import Address
 from mailfleet.mail.dsn import build_dsn, dsn_owed
 from mailfleet.mail.dsn_text import DsnRecipient, Event
@@ -20,7 +20,7 @@ from mailfleet.policy.lifecycle import DeliveryState, EventKind
 from mailfleet.policy.outcome import Failure, Outcome
 from mailfleet.policy.transport import TlsManner
 from mailfleet.smtp.reply import EnhancedStatus
-from mailfleet.store import contents, queue, sites, tenants
+from mailfleet.store import contents
 from mailfleet.store.database import Tx
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.queue import Claimed
@@ -113,11 +113,6 @@ class Notices:
 
     def write(self, tx: Tx, notice: Notice, *, now_ms: int) -> None:
         """Queue the DSN with the null reverse-path, so that it can cause no other, in the transaction that settles its cause."""
-        tenant_id = notice.about.tenant_id
-        stream = tenants.stream(tx, tenant_id, "transactional")
-        assert stream is not None, "every tenant has a transactional stream"
-        flow_id = tenants.flow_of_stream(tx, stream, self._ids.next())
-        content_id, delivery_id = self._ids.take(2)
         info = contents.ContentInfo(
             from_domain=self._hostname,
             sender=f"MAILER-DAEMON@{self._hostname}",
@@ -126,17 +121,19 @@ class Notices:
             eightbit=not notice.message.isascii(),
             smtputf8=notice.to.needs_smtputf8,
         )
-        contents.put(tx, contents.Content(content_id, tenant_id, "raw", notice.message, info), now_ms=now_ms)
-        place = sites.domains(tx, [notice.to.domain])[notice.to.domain]
-        goods = Consignment.of(
-            stream, self._retry, flow_id=flow_id, content_id=content_id, now_ms=now_ms, time_scale=self._time_scale
+        (delivery_id,) = post(
+            tx,
+            contents.Content(self._ids.next(), notice.about.tenant_id, "raw", notice.message, info),
+            [notice.to],
+            Envelope(reverse_path="", smtputf8=info.smtputf8, tls=notice.tls),
+            ids=self._ids,
+            retry=self._retry,
+            now_ms=now_ms,
+            time_scale=self._time_scale,
         )
-        envelope = Envelope(reverse_path="", smtputf8=info.smtputf8, tls=notice.tls).dump()
-        new = goods.delivery(delivery_id, notice.to, place, envelope=envelope)
-        queue.insert(tx, [new], now_ms=now_ms)
         data = orjson.dumps({"action": notice.action, "to": str(notice.to), "delivery": ids.public("dlv", delivery_id)})
         about = notice.about
-        append(tx, [EventRow(now_ms, tenant_id, EventKind.DSN_SENT, about.campaign_id, about.id, data.decode())])
+        append(tx, [EventRow(now_ms, about.tenant_id, EventKind.DSN_SENT, about.campaign_id, about.id, data.decode())])
 
 
 def _action(state: DeliveryState, *, late: bool, passed_on: bool) -> Event | None:

@@ -63,13 +63,13 @@ class ServerChecker:
         wanted = {(one.name, one.type, one.value): one for one in planned.records}
         sources = await asyncio.gather(*(self._source(one, wanted) for one in dict.fromkeys(facts.senders)))
         spf = await asyncio.gather(*(self._helo_spf(facts, one) for one in planned.records if one.type == "TXT"))
-        caa = await asyncio.gather(*(self._published(one) for one in planned.records if one.type == "CAA"))
+        caa = await asyncio.gather(*(self._domains.published(one) for one in planned.records if one.type == "CAA"))
         tls = await asyncio.gather(*(self._tlsa(port, facts, existing, planned) for port in facts.ports))
         life = certificates.state(keys.not_before_ms, keys.not_after_ms, now_ms)
         until = rfc3339(keys.not_after_ms)[:16].replace("T", " ") + " UTC" if keys.not_after_ms else ""
         trust = [host_checks.dnssec(existing.trust)] if existing.trust else []
         return [
-            await self._host("host:server", facts.hostname, ()),
+            await self._domains.host(facts.hostname, "host:server", ()),
             *_named([one for some in sources for one in some]),
             *spf,
             *caa,
@@ -125,34 +125,26 @@ class ServerChecker:
 
     # Checks
 
-    async def _published(self, wanted: Wanted) -> Check:
-        asked = await self._dns.ask(wanted.name, wanted.type)
-        return dns_checks.published(wanted, heard(asked), zone=asked.zone, words=asked.words)
-
     async def _helo_spf(self, facts: ServerFacts, wanted: Wanted) -> Check:
         evaluated = server_checks.helo_spf(wanted, await self._evaluated(facts, wanted.name))
-        return host_checks.either(await self._published(wanted), evaluated)
-
-    async def _host(self, name: str, host: str, addresses: Sequence[str]) -> Check:
-        four, six = await asyncio.gather(self._dns.ask(host, "A"), self._dns.ask(host, "AAAA"))
-        return host_checks.host(name, host, addresses, known(four), known(six), four.words)
+        return host_checks.either(await self._domains.published(wanted), evaluated)
 
     async def _source(self, one: Sender, wanted: Mapping[tuple[str, str, str], Wanted]) -> list[Check]:
         """Its name and its address lead to each other (forward-confirmed), on every server."""
         if not one.address:
             return [await self._pointer(one, address) for address in (await self._addresses(one.ehlo_name))]
         host, pointer = await asyncio.gather(
-            self._host(f"host:{one.name}", one.ehlo_name, (one.address,)), self._pointer(one, one.address)
+            self._domains.host(one.ehlo_name, f"host:{one.name}", (one.address,)), self._pointer(one, one.address)
         )
         forward = wanted.get((one.ehlo_name, "AAAA" if ":" in one.address else "A", one.address))
         if forward is not None:
-            host = server_checks.both(await self._published(forward._replace(check=host.name)), host)
+            host = server_checks.both(await self._domains.published(forward._replace(check=host.name)), host)
         return [host, pointer]
 
     async def _pointer(self, one: Sender, address: str) -> Check:
         name = ipaddress.ip_address(address).reverse_pointer
         asked = await self._dns.ask(name, "PTR")
-        found = host_checks.pointer(f"ptr:{one.name}", one.ehlo_name, known(asked), _servers(asked), asked.words)
+        found = host_checks.pointer(f"ptr:{one.name}", one.ehlo_name, known(asked), _servers(asked), asked.why)
         if found.state != "ok":
             return found
         every = Wanted(found.name, name, "PTR", f"{one.ehlo_name}.", found.meaning)
@@ -167,11 +159,8 @@ class ServerChecker:
             for one in planned.records
             if (one.name, one.type) == (name, "TLSA")
         ]
-        why_not = next((text for text in planned.notes if f"port {port}:" in text), "")
-        why_not = why_not or next((text for text in planned.notes if text.startswith("no TLSA records")), "")
-        first = server_checks.tlsa(
-            f"tlsa:{port}", looks[0] if looks else None, says, existing.shown.get(port, ""), why_not
-        )
+        shown, why_not = existing.shown.get(port, ""), planned.unnamed.get(port, "")
+        first = server_checks.tlsa(f"tlsa:{port}", looks[0] if looks else None, says, shown, why_not)
         return [first, *(server_checks.next_key(one) for one in looks[1:])]
 
 

@@ -88,9 +88,9 @@ class ServerDns:
         Raises ``NotFoundError`` and ``InputError`` (no such provider).
         """
         _own_server(actor)
-        records, notes = (await self._now()).planned
-        answer = await self._writer.answer(records, provider)
-        return ServerPlanView(hostname=self._install.hostname, notes=notes, **answer)
+        planned = (await self._now()).planned
+        answer = await self._writer.answer(planned.records, provider)
+        return ServerPlanView(hostname=self._install.hostname, notes=planned.notes, **answer)
 
     async def publish(self, actor: Actor, *, adopt: bool, dry_run: bool, also: str = "") -> ServerPublishView:
         """Put the plan into the DNS where we may. ``also``: a certificate (PEM) that will be shown later, whose key is named too.

@@ -14,7 +14,7 @@ from mailfleet.base.ids import IdGenerator
 from mailfleet.config.retry import Retry
 from mailfleet.config.tls_reports import TlsReports as Wanted
 from mailfleet.engine.envelope import Envelope
-from mailfleet.engine.intake import Consignment
+from mailfleet.engine.own_mail import STREAM, post, sender_of
 from mailfleet.engine.tls_book import SPREAD_MS
 from mailfleet.mail.address import Address
 from mailfleet.mail.tls_report import (
@@ -28,7 +28,7 @@ from mailfleet.mail.tls_report import (
 from mailfleet.net.dns_query import DnsQuerier, DnsTemporary
 from mailfleet.net.https_exchange import HttpsError, HttpsExchange
 from mailfleet.policy.tls_results import DAY_MS, begin_ms, day_of
-from mailfleet.store import contents, queue, sending, sites, suppressions, tenants
+from mailfleet.store import contents, suppressions, tenants
 from mailfleet.store import tls_results as rows
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.tls_results import Due, Result
@@ -89,13 +89,7 @@ class TlsReports:
                 pass
 
     def _sender(self, tx: Tx) -> Address | None:
-        """An address of a sending domain of the default tenant."""
-        domains = sending.of_tenant(tx, tenants.DEFAULT_TENANT)
-        if self._wanted.sender:
-            address = Address.parse(self._wanted.sender)
-            return address if any(one.name == address.domain for one in domains) else None
-        oldest = min(domains, key=lambda one: (one.created_ms, one.id), default=None)
-        return Address.parse(f"tls-reports@{oldest.name}") if oldest is not None else None
+        return sender_of(tx, self._wanted.sender, "tls-reports")
 
     async def _report(self, due: Due, sender: Address) -> None:
         if due.state == "posting":
@@ -138,14 +132,11 @@ class TlsReports:
 
     def _queue(self, tx: Tx, report: TlsReport, sender: Address, to: Sequence[Address], now_ms: int) -> None:
         """As any message of the default tenant's transactional stream; signed when it is sent."""
-        stream = tenants.stream(tx, tenants.DEFAULT_TENANT, "transactional")
-        assert stream is not None, "every tenant has a transactional stream"
-        unwanted = suppressions.matching(tx, stream.tenant_id, stream.name, [one.key for one in to])
+        unwanted = suppressions.matching(tx, tenants.DEFAULT_TENANT, STREAM, [one.key for one in to])
         to = [one for one in to if one.key not in unwanted]
         if not to:
             return
-        flow_id = tenants.flow_of_stream(tx, stream, self._ids.next())
-        content_id, number, *delivery_ids = self._ids.take(2 + len(to))
+        content_id, number = self._ids.take(2)
         name = ids.public("tls", number)
         message_id = f"<{name.lower()}@{sender.domain}>"
         message = build_message(report, sender=sender, to=to, now_ms=now_ms, message_id=message_id, boundary=name)
@@ -155,17 +146,16 @@ class TlsReports:
             subject=f"Report Domain: {report.domain}",
             message_id=message_id,
         )
-        contents.put(tx, contents.Content(content_id, stream.tenant_id, "raw", message, info), now_ms=now_ms)
-        goods = Consignment.of(
-            stream, self._retry, flow_id=flow_id, content_id=content_id, now_ms=now_ms, time_scale=self._time_scale
+        post(
+            tx,
+            contents.Content(content_id, tenants.DEFAULT_TENANT, "raw", message, info),
+            to,
+            Envelope(tls="any"),
+            ids=self._ids,
+            retry=self._retry,
+            now_ms=now_ms,
+            time_scale=self._time_scale,
         )
-        places = sites.domains(tx, [one.domain for one in to])
-        envelope = Envelope(tls="any").dump()
-        made = [
-            goods.delivery(delivery_id, one, places[one.domain], envelope=envelope)
-            for delivery_id, one in zip(delivery_ids, to, strict=True)
-        ]
-        queue.insert(tx, made, now_ms=now_ms)
         tx.wake()
 
     async def _post(self, due: Due, sender: Address) -> None:

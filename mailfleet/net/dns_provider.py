@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import fcntl
 import importlib
-import ipaddress
 import logging
 import os
 import re
@@ -26,6 +25,7 @@ from urllib.parse import quote, quote_plus
 from mailfleet.base.errors import InputError
 from mailfleet.net import dns_rrsets
 from mailfleet.net.dns_update import Change, DnsUpdateError, Guard
+from mailfleet.net.guard import is_loopback
 
 Setting = str | int | float | bool
 RESERVED = frozenset({"id", "apply_disabled", "strict_supports"})  # settings that are ours to choose
@@ -138,7 +138,7 @@ class ProviderZone:
 
     def _made(self) -> Any:
         """The provider. Raises ``InputError`` and ``DnsUpdateError``."""
-        if self._loopback_only and not _is_loopback(str(self._settings.get("host", ""))):
+        if self._loopback_only and not is_loopback(str(self._settings.get("host", ""))):
             what = "all is limited to loopback, and a provider goes where it likes"
             raise InputError(what, where="provider", mend="one whose setting host is an address of this machine is let")
         found = provider_class(self._provider)
@@ -289,9 +289,3 @@ def provider_class(dotted: str) -> type[Any]:
             f"{found[1]} has no provider {found[2]}", where="provider", mend="see the page of that package for its name"
         )
     return made
-
-
-def _is_loopback(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False

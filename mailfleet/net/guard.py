@@ -23,3 +23,11 @@ def check_destination(ip: str, *, loopback_only: bool) -> None:
         raise ForbiddenDestinationError(f"{ip} is not the address of a host")
     if loopback_only and not address.is_loopback:
         raise ForbiddenDestinationError(f"{ip} is not on this machine, and delivery is limited to loopback")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host that somebody named is this machine, by its address or as ``localhost``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

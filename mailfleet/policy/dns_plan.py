@@ -137,11 +137,20 @@ def _shown(facts: Facts) -> list[Wanted]:
 
 def _caa(facts: Facts, existing: Existing) -> list[Wanted]:
     """Where CAA records say who may issue certificates, our authority has to be among them (RFC 8659 4.2)."""
-    issuers = [text for text in existing.caa if text.lower().split(" ")[1:2] == ["issue"]]
-    if not (facts.authority and issuers and (facts.mta_sts is not None or facts.public_host)):
+    if not (facts.authority and issuers(existing.caa) and (facts.mta_sts is not None or facts.public_host)):
         return []
     purpose = "CAA: lets our certificate authority make certificates for the domain's hosts"
     return [Wanted("caa", facts.domain, "CAA", f'0 issue "{facts.authority}"', purpose, "merge")]
+
+
+def issuers(records: Sequence[str]) -> list[str]:
+    """Who may issue by CAA records as text (RFC 8659 4.2), without parameters."""
+    words = [text.split(" ", 2) for text in records]
+    return [
+        one[2].strip('"').partition(";")[0].strip().lower()
+        for one in words
+        if len(one) == 3 and one[1].lower() == "issue"
+    ]
 
 
 def terms(facts: Facts) -> tuple[Directive, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from mailfleet.mail.spf_macro import SpfSyntaxError
 from mailfleet.mail.spf_record import Directive, SpfRecord, parse
-from mailfleet.policy.dns_plan import Wanted
+from mailfleet.policy.dns_plan import Wanted, issuers
 
 SMTP = 25
 HELO_SPF = SpfRecord((Directive("+", "a"), Directive("-", "all")))  # RFC 7208 2.3
@@ -64,17 +64,19 @@ class ServerExisting:
 
 
 class ServerPlan(NamedTuple):
-    """``notes``: sentences on what is not planned, and why."""
+    """``notes``: sentences on what is not planned, and why. ``unnamed``: of ports whose key is not named, that sentence."""
 
     records: list[Wanted]
     notes: list[str]
+    unnamed: Mapping[int, str]
 
 
 def plan(facts: ServerFacts, existing: ServerExisting) -> ServerPlan:
     """Every record, those first that mail cannot do without."""
     if "." not in facts.hostname.strip("."):
-        return ServerPlan([], [f"{facts.hostname or 'the server'} is no full name: set server.hostname"])
-    keys, notes = _tlsa(facts, existing)
+        return ServerPlan([], [f"{facts.hostname or 'the server'} is no full name: set server.hostname"], {})
+    keys, unnamed = _tlsa(facts, existing)
+    notes = list(dict.fromkeys(unnamed.values()))
     records = [*_addresses(facts), *_pointers(facts), *_spf(facts, existing), *_caa(facts, existing.caa), *keys]
     unknown = [one.name for one in facts.senders if not one.address]
     if unknown:
@@ -85,7 +87,7 @@ def plan(facts: ServerFacts, existing: ServerExisting) -> ServerPlan:
         )
     elif not any(one.ehlo_name == facts.hostname for one in facts.senders):
         notes.insert(0, f"no source is called {facts.hostname}: publish the address of this server there yourself")
-    return ServerPlan(records, notes)
+    return ServerPlan(records, notes, unnamed)
 
 
 def _addresses(facts: ServerFacts) -> list[Wanted]:
@@ -138,16 +140,6 @@ def _helo_spf(there: str, passes: bool) -> str:
     return str(replace(record, directives=(ours, *record.directives)))
 
 
-def issuers(records: Sequence[str]) -> list[str]:
-    """Who may issue by CAA records as text (RFC 8659 4.2), without parameters."""
-    words = [text.split(" ", 2) for text in records]
-    return [
-        one[2].strip('"').partition(";")[0].strip().lower()
-        for one in words
-        if len(one) == 3 and one[1].lower() == "issue"
-    ]
-
-
 def _caa(facts: ServerFacts, caa: Caa) -> list[Wanted]:
     """Only where others already say who may issue, and leave our authority out.
 
@@ -175,17 +167,18 @@ def tlsa_value(digest: str) -> str:
     return f"3 1 1 {digest}"
 
 
-def _tlsa(facts: ServerFacts, existing: ServerExisting) -> tuple[list[Wanted], list[str]]:
+def _tlsa(facts: ServerFacts, existing: ServerExisting) -> tuple[list[Wanted], dict[int, str]]:
+    """With the ports that get none, and why."""
     if not facts.keys:
-        return [], [f"no TLSA records: {facts.why_no_key}"]
+        return [], dict.fromkeys(facts.ports, f"no TLSA records: {facts.why_no_key}")
     if existing.trust != "secure" and not (existing.trust in ("bogus", "unknown") and any(existing.ours.values())):
-        return [], [f"no TLSA records: {_distrust(existing.trust, facts.hostname)}"]
+        return [], dict.fromkeys(facts.ports, f"no TLSA records: {_distrust(existing.trust, facts.hostname)}")
     made: list[Wanted] = []
-    notes: list[str] = []
+    unnamed: dict[int, str] = {}
     for port in facts.ports:
         shown = existing.shown.get(port, "")
         if shown and shown not in facts.keys and tlsa_value(shown) not in existing.ours.get(port, frozenset()):
-            notes.append(f"no TLSA record for port {port}: another certificate than ours is shown there")
+            unnamed[port] = f"no TLSA record for port {port}: another certificate than ours is shown there"
             continue
         for place, digest in enumerate(facts.keys):
             purpose = "TLSA: names the key that is shown, so that senders with DANE demand it"
@@ -193,7 +186,7 @@ def _tlsa(facts: ServerFacts, existing: ServerExisting) -> tuple[list[Wanted], l
                 purpose = "TLSA: names the key that is shown next; the DNS has to tell of it first"
             check = f"tlsa-next:{port}" if place else f"tlsa:{port}"
             made.append(Wanted(check, tlsa_name(port, facts.hostname), "TLSA", tlsa_value(digest), purpose))
-    return made, notes
+    return made, unnamed
 
 
 def _distrust(trust: str, hostname: str) -> str:

@@ -8,27 +8,15 @@ from pathlib import Path
 import dkim
 import pytest
 
+from tests.behaviours.inbox import knot, peer
 from tests.behaviours.network import Network
 from tests.behaviours.peer import Peer
 from tests.behaviours.server import Server, merged, wait_until
-from tests.behaviours.test_domain_in_the_dns import SECRET, ZONE, allowed, settings
+from tests.behaviours.test_domain_in_the_dns import allowed, settings
 from tests.peers.knot import Knot
 
+__all__ = ["knot", "peer"]
 DAY_S = 3.0  # of this server; eight of them are longer than a delivery process remembers keys
-
-
-@pytest.fixture
-def peer(network: Network) -> Peer:
-    """Who takes mail for inbox.test."""
-    return network.peer()
-
-
-@pytest.fixture
-def knot(tmp_path: Path, peer: Peer) -> Iterator[Knot]:
-    inbox = ["@ MX 10 mx", f"mx A {peer.host}"]
-    made = Knot(tmp_path / "knot", {"shop.test": ZONE, "inbox.test": inbox}, secret=SECRET)
-    yield made
-    made.close()
 
 
 @pytest.fixture

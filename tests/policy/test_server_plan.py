@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailfleet.mail.spf import check_host
-from mailfleet.policy.dns_plan import Wanted
-from mailfleet.policy.server_plan import Caa, Sender, ServerExisting, ServerFacts, issuers, plan
+from mailfleet.policy.dns_plan import Wanted, issuers
+from mailfleet.policy.server_plan import Caa, Sender, ServerExisting, ServerFacts, plan
 from tests.mail.dns_answers import run
 
 KEY, NEXT, OTHER = "aa" * 32, "bb" * 32, "cc" * 32
