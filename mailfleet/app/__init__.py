@@ -1,5 +1,1 @@
-"""The composition root: builds objects, starts roles. ``serve`` is all that the command line needs of it."""
-
-from mailfleet.app.supervisor import serve
-
-__all__ = ["serve"]
+"""The composition root: builds objects, starts roles. Nothing is imported here: a command that wants a path pays for no server."""

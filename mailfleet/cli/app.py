@@ -82,7 +82,7 @@ def serve(
     ] = None,
 ) -> None:
     """Run the server until Ctrl-C or SIGTERM."""
-    from mailfleet.app import serve as run_server
+    from mailfleet.app.supervisor import serve as run_server
     from mailfleet.config.settings import load
 
     raise typer.Exit(run_server(load(config, data=data, sandbox=sandbox)))

@@ -62,6 +62,13 @@ class Maintainer:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; an error of one kind of work is logged and does not keep the others from running."""
+        await self._rounds(stop)
+        # What goes on beside them ends here: it would otherwise meet a database that is closed
+        for task in self._slow.values():
+            task.cancel()
+        await asyncio.gather(*self._slow.values(), return_exceptions=True)
+
+    async def _rounds(self, stop: asyncio.Event) -> None:
         turn = 0
         while not stop.is_set():
             works = [

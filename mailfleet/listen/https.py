@@ -40,7 +40,7 @@ class HttpsListener:
         protocol: Callable[[], asyncio.Protocol],
     ) -> None:
         self._listening, self._names, self._certificates, self._protocol = listening, names, certificates, protocol
-        self._beginning: set[asyncio.Task[None]] = set()
+        self._beginning: dict[asyncio.Task[None], None] = {}  # the oldest first
         self._accepting: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -64,12 +64,16 @@ class HttpsListener:
                 log.warning("https cannot take a connection", reason=error.strerror)
                 await asyncio.sleep(ACCEPT_PAUSE_S)
                 continue
-            if len(self._beginning) >= MOST_HELLOS:
-                connection.close()
-                continue
+            if len(self._beginning) >= MOST_HELLOS:  # a newcomer takes the place of who has been silent for longest
+                oldest = next(iter(self._beginning))
+                self._over(oldest)
+                oldest.cancel()
             task = asyncio.create_task(self._begin(connection))
-            self._beginning.add(task)
-            task.add_done_callback(self._beginning.discard)
+            self._beginning[task] = None
+            task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._beginning.pop(task, None)
 
     async def _begin(self, connection: socket.socket) -> None:
         handed = False

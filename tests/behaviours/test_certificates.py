@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 
 from mailfleet.base.secretbox import SecretBox
+from mailfleet.listen.https import MOST_HELLOS
 from mailfleet.net.acme_orders import AcmeOrders, Authority
 from tests.behaviours.server import Server, wait_until
 from tests.peers.knot import KEY, Knot
@@ -298,7 +299,7 @@ def test_plain_http_answers_authorities_and_sends_on(planted: Plant) -> None:
 def test_connections_that_say_nothing_or_nonsense_harm_nobody(planted: Plant) -> None:
     planted.start().wait()
     wait_until_shown(planted)
-    silent = [socket.create_connection(("127.0.0.1", planted.tls_port), 10) for _ in range(20)]
+    silent = [socket.create_connection(("127.0.0.1", planted.tls_port), 10) for _ in range(MOST_HELLOS + 20)]
     for one in silent[:10]:
         one.sendall(b"GET / HTTP/1.1\r\n\r\n")
     silent[10].sendall(b"\x16\x03\x01\x40\x00")  # announces more than it sends

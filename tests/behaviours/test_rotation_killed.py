@@ -59,10 +59,12 @@ def test_killed_at_each_step(server: Server, knot: Knot, peer: Peer) -> None:
         server.kill("jobs")
         (new,) = set(keys()) - known
         wait_until(lambda: any(name.startswith(f"{new}.") for name in records(knot)), what=server.output)  # noqa: B023
-        server.kill("jobs")
+        if begun == 2:  # a role that ends again and again is started later each time
+            server.kill("jobs")
         check_mail()
         wait_until(lambda: keys().get(new) == "active", what=server.output)  # noqa: B023
-        server.kill("jobs")
+        if begun == 1:
+            server.kill("jobs")
         check_mail()
         if begun == 2:
             server.http.put("/v1/domains/shop.test/settings", json=now).raise_for_status()

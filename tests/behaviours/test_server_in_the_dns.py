@@ -292,7 +292,7 @@ def test_what_is_wrong_is_found_and_told(unsigned: tuple[Server, Knot]) -> None:
         (without("out.shop.test.", "TXT"), "helo-spf:out.shop.test", "there is no such record"),
         ([*without("out.shop.test.", "TXT"), 'out TXT "v=spf1 mx -all"'], "helo-spf:out.shop.test", "gets fail"),
         (without("out.shop.test.", "A"), "host:s1", "there is no such record"),
-        (without("mail.shop.test.", "A"), "host:server", "does not lead to the address"),
+        (without("mail.shop.test.", "A"), "host:server", "the name leads nowhere"),
         ([*good, f"_25._tcp.mail TLSA 3 1 1 {'00' * 32}"], "tlsa:25", "nobody can be seen to show"),
     ):
         knot.replace("shop.test", lines)
