@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mailfleet.app import metering
 from mailfleet.app.certificates import certificates_of
-from mailfleet.app.dns import digests_of, domains_of, options_of, server_dns_of, zones_of
+from mailfleet.app.dns import digests_of, dmarc_reports_of, domains_of, options_of, server_dns_of, zones_of
 from mailfleet.app.egress import way_of
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.limits import limits_of
@@ -181,7 +181,8 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         ids=base.ids,
         time_scale=scale,
     )
-    domains, rotation = domains_of(base, nameservers_of(base.settings))
+    dmarc = dmarc_reports_of(base, nameservers_of(base.settings), reads)
+    domains, rotation = domains_of(base, nameservers_of(base.settings), dmarc)
     certificates = certificates_of(base, nameservers_of(base.settings))
     services = Services(
         messages=acceptor,
@@ -189,6 +190,7 @@ def services(base: Base, reads: LongReads, backlog: Backlog) -> tuple[Services, 
         observe=observer,
         manage=manage,
         domains=domains,
+        dmarc=dmarc,
         domain_options=options_of(base, nameservers_of(base.settings)),
         dns_zones=zones_of(base),
         rotation=rotation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 from functools import partial
@@ -14,6 +15,7 @@ from mailfleet.config.listen import split_host_port
 from mailfleet.config.settings import Settings
 from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.digest import Digests
+from mailfleet.engine.dmarc_reports import DmarcReports
 from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.dns_zones import DnsZones, zone_label
@@ -25,6 +27,7 @@ from mailfleet.engine.rotation import Rotation
 from mailfleet.engine.server_checks import ServerChecker
 from mailfleet.engine.server_dns import ServerDns
 from mailfleet.engine.server_facts import Install, TlsPort
+from mailfleet.engine.shared import LongReads
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_provider import ProviderZone
 from mailfleet.net.dns_query import DnsQuerier
@@ -54,7 +57,18 @@ def publishing(base: Base, nameservers: list[str]) -> tuple[Authoritative, DnsPu
     return authoritative, publisher
 
 
-def domains_of(base: Base, nameservers: list[str]) -> tuple[Domains, Rotation]:
+def dmarc_reports_of(base: Base, nameservers: list[str], reads: LongReads) -> DmarcReports:
+    """What receivers report, and what it means."""
+    authoritative, _ = publishing(base, nameservers)
+
+    async def addresses_of(host: str) -> list[str]:
+        found = await asyncio.gather(authoritative.ask(host, "A"), authoritative.ask(host, "AAAA"))
+        return [text for one in found for text in one.records]
+
+    return DmarcReports(base.database, reads, addresses_of, hostname=base.hostname, clock=base.clock, ids=base.ids)
+
+
+def domains_of(base: Base, nameservers: list[str], reports: DmarcReports) -> tuple[Domains, Rotation]:
     """Both, over one view of the DNS."""
     authoritative, publisher = publishing(base, nameservers)
     domains = Domains(
@@ -62,6 +76,7 @@ def domains_of(base: Base, nameservers: list[str]) -> tuple[Domains, Rotation]:
         _checker(base, nameservers, authoritative),
         publisher,
         _plan_writer(base, authoritative),
+        reports,
         hostname=base.hostname,
         authority=base.settings.acme.caa_name,
         clock=base.clock,

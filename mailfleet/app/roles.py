@@ -12,7 +12,7 @@ import uvloop
 
 from mailfleet.app import compose, deliver, front
 from mailfleet.app.certificates import certificates_of, check_acme
-from mailfleet.app.dns import digests_of, domains_of, secure_dns, server_dns_of
+from mailfleet.app.dns import digests_of, dmarc_reports_of, domains_of, secure_dns, server_dns_of
 from mailfleet.app.egress import tls_reports_of, trusted
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.metering import Meter
@@ -24,6 +24,7 @@ from mailfleet.config.warmup import load_plans
 from mailfleet.engine.issuing import LocalIssuer
 from mailfleet.engine.maintain import Maintainer
 from mailfleet.engine.requests import Actor
+from mailfleet.engine.shared import LongReads
 from mailfleet.sandbox import role as sandbox_role
 from mailfleet.sandbox.published import publish
 from mailfleet.store import clock_steps, egress, events, properties, sending, sites, tenants
@@ -129,6 +130,7 @@ async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
     nameservers = compose.nameservers_of(base.settings)
     certificates = certificates_of(base, nameservers)
     live = not base.settings.sandbox.enabled
+    dmarc = dmarc_reports_of(base, nameservers, LongReads(base.database))
     maintainer = Maintainer(
         base.database,
         base.folder.run,
@@ -137,11 +139,12 @@ async def _jobs(base: compose.Base, stop: asyncio.Event) -> None:
         reputation=look,
         blocklists=compose.blocklists(base),
         plans=load_plans(),
-        dns=domains_of(base, nameservers) if live else None,
+        dns=domains_of(base, nameservers, dmarc) if live else None,
         server_dns=server_dns_of(base, nameservers, certificates) if live else None,
         certificates=certificates,
         digests=digests_of(base, certificates),
         tls_reports=tls_reports_of(base, nameservers),
+        dmarc=dmarc,
     )
     await maintainer.run(stop)
 

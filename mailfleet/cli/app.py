@@ -14,6 +14,7 @@ from mailfleet.cli import (
     certificates,
     db,
     digest,
+    dmarc,
     dns,
     explain,
     find,
@@ -110,6 +111,7 @@ app.add_typer(provider.app)
 app.add_typer(reputation.app)
 app.add_typer(blocklist.app)
 app.add_typer(tls.app)
+app.add_typer(dmarc.app)
 app.add_typer(steer.brake_app)
 app.add_typer(steer.warmup_app)
 app.add_typer(sandbox.app)

@@ -119,6 +119,10 @@ class Api:
         """The JSON answer to POST with a JSON body."""
         return self._json("POST", path, json=body if body is not None else {})
 
+    def post_file(self, path: str, data: bytes) -> Any:
+        """The JSON answer to POST with a file as its body."""
+        return self._json("POST", path, content=data, headers={"Content-Type": "application/octet-stream"})
+
     def put(self, path: str, body: object) -> Any:
         """The JSON answer to PUT with a JSON body."""
         return self._json("PUT", path, json=body)

@@ -24,6 +24,9 @@ def set_domain(
     reports_to: Annotated[
         str | None, typer.Option("--dmarc-reports-to", metavar="ADDRESS", help="'' for nobody.")
     ] = None,
+    rollout: Annotated[
+        str | None, typer.Option("--dmarc-rollout", metavar="HOW", help="by-hand, or auto: as reports show.")
+    ] = None,
     rotate_days: Annotated[
         int | None, typer.Option("--rotate-days", metavar="N", min=0, help="A new key after so many days; 0: by hand.")
     ] = None,
@@ -50,8 +53,8 @@ def set_domain(
     if mta_sts is not None and mta_sts_mx is None:
         mta_sts_mx = []  # look again
     given = {
-        "dmarc_policy": dmarc, "dmarc_reports_to": reports_to, "rotate_days": rotate_days, "mta_sts": mta_sts,
-        "mta_sts_mx": mta_sts_mx, "tls_reports_to": tls_reports_to, "public_host": public_host,
+        "dmarc_policy": dmarc, "dmarc_reports_to": reports_to, "dmarc_rollout": rollout, "rotate_days": rotate_days,
+        "mta_sts": mta_sts, "mta_sts_mx": mta_sts_mx, "tls_reports_to": tls_reports_to, "public_host": public_host,
         "bimi_evidence": bimi_evidence,
     }  # fmt: skip
     with Api.open(data) as api:
@@ -93,7 +96,8 @@ def _print_settings(domain: str, view: Mapping[str, Any]) -> None:
     console = show.stdout()
     often = f"every {view['rotate_days']} days" if view["rotate_days"] else "by hand"
     reports = view["dmarc_reports_to"] or "nobody"
-    show.say(console, f"{domain}: DMARC p={view['dmarc_policy']}, reports to {reports}; the key changes {often}.")
+    how = " and on from there as reports show" if view["dmarc_rollout"] == "auto" else ""
+    show.say(console, f"{domain}: DMARC p={view['dmarc_policy']}{how}, reports to {reports}; the key changes {often}.")
     if view["mta_sts"] != "off":
         show.say(console, f"Mail to it: MTA-STS {view['mta_sts']}, by way of {', '.join(view['mta_sts_mx'])}.")
     if view["tls_reports_to"]:

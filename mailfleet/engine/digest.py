@@ -23,7 +23,8 @@ from mailfleet.engine.rotation import KEEP_OLD_MS
 from mailfleet.mail.address import Address
 from mailfleet.mail.content import ContentSource, compile_content
 from mailfleet.policy import digest as words
-from mailfleet.policy.digest import CertificateNews, Digest, Finding, KeyNews
+from mailfleet.policy.digest import CertificateNews, Digest, Finding, KeyNews, PolicyNews
+from mailfleet.policy.dmarc_rollout import POLICY
 from mailfleet.store import contents, digests, sending, suppressions
 from mailfleet.store import dns as dns_rows
 from mailfleet.store.database import Database, Tx
@@ -186,6 +187,7 @@ class Digests:
         digest = Digest(
             self._hostname, since_ms, now_ms, tuple(changed), tuple(wrong), tuple(advice), tuple(keys),
             tuple(_in_trouble(certificates)),
+            tuple(PolicyNews(one.subject, one.before, one.state, one.at_ms, one.meaning) for one in past if one.name == POLICY),
         )  # fmt: skip
         return _News(digest, past)
 

@@ -180,7 +180,7 @@ def _for_one(
     if foreign and not adopt:
         why = "a record of others is there"
         if one.manner == "merge":
-            why = "an SPF record of others is there: ours would be merged into it"
+            why = "a record of others is there: ours would be merged into it"
         return [], Conflict(one.name, one.type, " | ".join(foreign), one.value, why)
     return [*removals, *([] if value in there else [Change("add", one.name, one.type, one.value)])], None
 

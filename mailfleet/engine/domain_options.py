@@ -21,6 +21,7 @@ from mailfleet.store.database import Database, Tx
 from mailfleet.store.sending import SendingDomain
 
 MODES = ("off", "testing", "enforce")
+ROLLOUTS = ("by-hand", "auto")
 _PAGE = re.compile(r"https://[!#-+\--:<-\[\]-~]+")  # printable, without what separates in a record: ; , " and backslash
 _NOT_IN_RECORDS = frozenset(';,! "\\')  # these would end a tag or an address of a list (RFC 7489 6.2, RFC 8460 3)
 
@@ -55,7 +56,7 @@ class DomainOptions:
             if mode == "off":
                 mode = "none" if found.mta_sts else ""  # who had one takes it back in the open (RFC 8461 8.3)
             changed = found._replace(
-                dmarc_policy=wanted.dmarc_policy, dmarc_reports_to=reports_to,
+                dmarc_policy=wanted.dmarc_policy, dmarc_reports_to=reports_to, dmarc_rollout=wanted.dmarc_rollout,
                 rotate_days=wanted.rotate_days, mta_sts=mode, mta_sts_mx=" ".join(hosts),
                 tls_reports_to=tls_reports_to, public_host=public_host, bimi_evidence=wanted.bimi_evidence,
                 next_check_ms=0,
@@ -139,6 +140,9 @@ def _check(wanted: DomainSettings) -> None:
     if wanted.dmarc_policy not in POLICIES:
         mend = f"one of {', '.join(POLICIES)}"
         raise InputError(f"{wanted.dmarc_policy!r} is no policy", where="dmarc_policy", mend=mend)
+    if wanted.dmarc_rollout not in ROLLOUTS:
+        mend = f"one of {', '.join(ROLLOUTS)}"
+        raise InputError(f"{wanted.dmarc_rollout!r} is no way to go on", where="dmarc_rollout", mend=mend)
     if wanted.bimi_evidence and not _is_page(wanted.bimi_evidence):
         mend = "give where its PEM file is: https://..."
         raise InputError("that is no address of a mark certificate", where="bimi_evidence", mend=mend)
@@ -170,6 +174,7 @@ def _view(domain: SendingDomain) -> DomainSettings:
     return DomainSettings(
         dmarc_policy=domain.dmarc_policy,
         dmarc_reports_to=domain.dmarc_reports_to,
+        dmarc_rollout=domain.dmarc_rollout,
         rotate_days=domain.rotate_days,
         mta_sts=domain.mta_sts if domain.mta_sts in MODES else "off",
         mta_sts_mx=domain.mta_sts_mx.split(),

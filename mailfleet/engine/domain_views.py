@@ -168,6 +168,9 @@ class DomainSettings(_View):
 
     dmarc_policy: str = Field("none", description="`none`, `quarantine` or `reject`: the rollout's stage.")
     dmarc_reports_to: str = Field("", description="An address; empty for none.")
+    dmarc_rollout: str = Field(
+        "by-hand", description="`by-hand`; or `auto`: the policy goes up, and back, as reports on it show."
+    )
     rotate_days: int = Field(0, ge=0, le=3650, description="Make a new key after so many days; 0: by hand only.")
     mta_sts: str = Field(
         "off", description="Its own MTA-STS policy for mail that comes to it: `off`, `testing` or `enforce`."

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import orjson
 import structlog
 
 from mailfleet.base.clock import Clock
-from mailfleet.base.errors import BusyError
+from mailfleet.base.errors import BusyError, ConflictError
 from mailfleet.base.ids import IdGenerator
 from mailfleet.engine import check_book
+from mailfleet.engine.dmarc_reports import DmarcReports
 from mailfleet.engine.dns_plans import PlanWriter, published
 from mailfleet.engine.dns_publish import DnsPublisher, Zones
 from mailfleet.engine.domain_checks import DomainChecker
@@ -19,14 +21,16 @@ from mailfleet.engine.domain_facts import facts, own_domain, sources
 from mailfleet.engine.domain_views import ChecksView, PastCheckView, PlanView, PublishView
 from mailfleet.engine.requests import Actor
 from mailfleet.mail.address import domain_to_ascii
+from mailfleet.mail.dmarc import POLICIES, Policy
 from mailfleet.policy import dns_checks
+from mailfleet.policy.dmarc_rollout import POLICY, Advice
 from mailfleet.policy.dns_checks import Check, Kept
 from mailfleet.policy.dns_plan import Facts, Wanted, never_sends, plan
 from mailfleet.policy.lifecycle import EventKind
 from mailfleet.store import dns as dns_rows
 from mailfleet.store import sending
 from mailfleet.store.database import Database, Tx
-from mailfleet.store.dns import OwnRecord
+from mailfleet.store.dns import OwnRecord, Past
 from mailfleet.store.egress import Egress
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.sending import SendingDomain
@@ -34,6 +38,14 @@ from mailfleet.store.sending import SendingDomain
 log = structlog.get_logger()
 
 SEEN_WITHIN_S = 20.0
+
+
+class _Look(NamedTuple):
+    """What was found. ``stage``: the DMARC policy that the DNS has; None where that is not known."""
+
+    kept: dict[str, Kept]
+    stage: Policy | None
+    advice: Advice | None
 
 
 class Domains:
@@ -45,6 +57,7 @@ class Domains:
         checker: DomainChecker,
         publisher: DnsPublisher,
         writer: PlanWriter,
+        reports: DmarcReports,
         *,
         hostname: str,
         clock: Clock,
@@ -53,7 +66,7 @@ class Domains:
         authority: str = "",
     ) -> None:
         self._database, self._checker, self._publisher = database, checker, publisher
-        self._writer, self._hostname, self._authority = writer, hostname, authority
+        self._writer, self._reports, self._hostname, self._authority = writer, reports, hostname, authority
         self._clock, self._ids, self._time_scale = clock, ids, time_scale
 
     # Plan
@@ -80,7 +93,8 @@ class Domains:
     async def check(self, actor: Actor, name: str) -> ChecksView:
         """Look now. Raises ``NotFoundError``."""
         domain, known, found = await self._facts(actor, name)
-        return _checks_view(domain.name, await self._look(domain, known, found, calm=False))
+        look = await self._look(domain, known, found, calm=False)
+        return _checks_view(domain.name, look.kept)
 
     async def standing(self, actor: Actor, name: str) -> ChecksView:
         """As it was found last; empty where nobody has looked yet. Raises ``NotFoundError``."""
@@ -104,7 +118,8 @@ class Domains:
         for domain in due:
             try:
                 known, found = await self._database.read(lambda tx, one=domain: self._read(tx, one))  # type: ignore[misc]  # bound at once
-                await self._look(domain, known, found, calm=True)
+                look = await self._look(domain, known, found, calm=True)
+                await self._follow(domain, look)
             except BusyError:
                 raise
             except Exception:  # one that cannot be looked at must not keep the others from it
@@ -113,10 +128,13 @@ class Domains:
                 await self._database.write(lambda tx, one=later: sending.update(tx, one))  # type: ignore[misc]  # bound at once
         return len(due)
 
-    async def _look(self, domain: SendingDomain, known: Facts, found: list[Egress], *, calm: bool) -> dict[str, Kept]:
+    async def _look(self, domain: SendingDomain, known: Facts, found: list[Egress], *, calm: bool) -> _Look:
         """``calm``: a change for the worse counts when it is seen again; a person who asks sees what is there now."""
         own = await self._database.read(lambda tx: dns_rows.own_records(tx, domain.id))
         checks = await self._checker.all(known, found, _values(own))
+        stage = dns_checks.policy_found(checks)
+        advice = await self._reports.advice(domain, stage) if stage is not None else None
+        checks += [advice.check()] if advice is not None else []
         now_ms = self._clock.now_ms()
 
         def work(tx: Tx) -> dict[str, Kept]:
@@ -129,7 +147,49 @@ class Domains:
                 sending.update(tx, current._replace(next_check_ms=now_ms + wait_ms))
             return after
 
-        return await self._database.write(work)
+        return _Look(await self._database.write(work), stage, advice)
+
+    async def _follow(self, domain: SendingDomain, look: _Look) -> None:
+        """Where the policy is to follow what reports show: go on or back, and see that the DNS has it."""
+        if domain.dmarc_rollout != "auto" or look.stage is None:
+            return
+        if look.advice is not None and look.advice.to is not None:
+            advice, stage = look.advice, look.stage
+            changed = await self._database.write(lambda tx: self._go_to(tx, domain, stage, advice))
+            if changed is not None:
+                domain = changed
+                log.info(
+                    "a DMARC policy changes", domain=domain.name, before=stage, now=advice.to, reason=advice.meaning
+                )
+        if domain.dmarc_policy == look.stage:
+            return
+        known, _ = await self._database.read(lambda tx: self._read(tx, domain))
+        record = f"_dmarc.{domain.name}"
+        try:
+            done = await self._put(domain, known, adopt=False, dry_run=False, only=lambda name: name == record)
+        except ConflictError as error:
+            log.warning("a DMARC policy cannot be published", domain=domain.name, reason=error.what)
+            return
+        if done.by_hand or done.conflicts:
+            log.warning("a DMARC policy must be published by hand", domain=domain.name, record=record)
+
+    def _go_to(self, tx: Tx, domain: SendingDomain, stage: Policy, advice: Advice) -> SendingDomain | None:
+        """None where somebody else has changed it, or it is so already."""
+        current, policy = sending.by_name(tx, domain.name), advice.to
+        if (
+            current is None
+            or policy is None
+            or current.dmarc_policy in (policy, *(set(POLICIES) - {domain.dmarc_policy}))
+        ):
+            return None
+        changed = current._replace(dmarc_policy=policy, next_check_ms=0)
+        sending.update(tx, changed)
+        now_ms = self._clock.now_ms()
+        past = Past(self._ids.next(), domain.name, POLICY, stage, policy, advice.found, advice.meaning, now_ms)
+        dns_rows.add_past(tx, past)
+        data = {"domain": domain.name, "check": POLICY, "before": stage, "state": policy, "meaning": advice.meaning}
+        append(tx, [EventRow(now_ms, domain.tenant_id, EventKind.DOMAIN_CHANGED, 0, 0, orjson.dumps(data).decode())])
+        return changed
 
     # Publishing
 

@@ -15,6 +15,7 @@ from mailfleet.engine import braking, warming
 from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.digest import Digests
+from mailfleet.engine.dmarc_reports import DmarcReports
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.recover import recover_lease, slot_lock
 from mailfleet.engine.reputation import Reputation
@@ -51,12 +52,14 @@ class Maintainer:
         certificates: Certificates | None = None,
         digests: Digests | None = None,
         tls_reports: TlsReports | None = None,
+        dmarc: DmarcReports | None = None,
     ) -> None:
         self._database, self._run_folder, self._clock = database, run_folder, clock
         self._time_scale, self._reputation, self._blocklists = time_scale, reputation, blocklists
         self._plans = plans or {}
         self._dns, self._server_dns = dns, server_dns
         self._certificates, self._digests, self._tls_reports = certificates, digests, tls_reports
+        self._dmarc = dmarc
         self._slow: dict[str, asyncio.Task[object]] = {}  # work that goes on beside the rounds
         self._ahead_ms: int | None = None  # of the wall clock before the monotonic one, when last looked at
 
@@ -92,7 +95,7 @@ class Maintainer:
             if turn % 60 == 0:
                 works += [self.look_at_reputation]
             if turn % 600 == 0:
-                works += [self.forget_answers, self.forget_allowances, self.make_parts]
+                works += [self.forget_answers, self.forget_reports, self.forget_allowances, self.make_parts]
             for work in works:
                 try:
                     await work()
@@ -246,6 +249,11 @@ class Maintainer:
     async def forget_answers(self) -> None:
         """Drop idempotency answers that are too old."""
         await self._database.write(lambda tx: access.forget_answers(tx, self._clock.now_ms() - KEEP_ANSWERS_MS))
+
+    async def forget_reports(self) -> None:
+        """Drop DMARC reports that are too old."""
+        if self._dmarc is not None:
+            await self._dmarc.forget()
 
 
 async def discard_unsealed(database: Database) -> None:

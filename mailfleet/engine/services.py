@@ -15,6 +15,7 @@ from mailfleet.base.errors import Problem
 from mailfleet.engine.blocklists import Blocklists
 from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.digest import Digests
+from mailfleet.engine.dmarc_reports import DmarcReports
 from mailfleet.engine.dns_zones import DnsZones
 from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domains import Domains
@@ -225,6 +226,7 @@ class Services:
     observe: ObserveService
     manage: ManageService
     domains: Domains
+    dmarc: DmarcReports
     domain_options: DomainOptions
     dns_zones: DnsZones
     rotation: Rotation

@@ -19,6 +19,7 @@ from mailfleet.listen.api import (
     blocklists,
     campaigns,
     certificates,
+    dmarc,
     domains,
     fleet,
     manage,
@@ -35,6 +36,20 @@ from mailfleet.listen.http_metrics import RequestCounter
 from mailfleet.listen.http_problems import KINDS, MEDIA_TYPE, ProblemDetails
 from mailfleet.listen.http_tolls import HttpTolls
 
+_OPERATIONS = (
+    messages,
+    campaigns,
+    observe,
+    manage,
+    fleet,
+    reputation,
+    blocklists,
+    domains,
+    server_dns,
+    certificates,
+    tls,
+    dmarc,
+)
 _DESCRIPTION = """Send messages and campaigns, follow every delivery, and manage what sending needs.
 
 Errors are `application/problem+json` (RFC 9457): `detail` says what is wrong, `where` which field or line, `mend` what to do
@@ -85,20 +100,8 @@ def create_app(services: Services, settings: Settings, telemetry: metrics.Teleme
     app.state.services, app.state.settings = services, settings
     http_problems.install(app)
     problems = _problem_responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 500)
-    for router in (
-        messages.router,
-        campaigns.router,
-        observe.router,
-        manage.router,
-        fleet.router,
-        reputation.router,
-        blocklists.router,
-        domains.router,
-        server_dns.router,
-        certificates.router,
-        tls.router,
-    ):
-        app.include_router(router, responses=problems)
+    for one in _OPERATIONS:
+        app.include_router(one.router, responses=problems)
     _add_health(app)
     metrics.install(app, telemetry)
     http_docs.install(app)

@@ -13,7 +13,9 @@ from mailfleet.listen.http_tolls import HttpTolls
 
 MAX_SMALL_BODY_BYTES = 1024 * 1024
 _HELD = "mailfleet.held_bytes"
-STREAMING_PATHS = frozenset({"/v1/messages", "/v1/campaigns"})  # these read for themselves, each with its own bound
+STREAMING_PATHS = frozenset(
+    {"/v1/messages", "/v1/campaigns", "/v1/dmarc-reports"}
+)  # these read for themselves, each with its own bound
 
 
 def too_large(limit: int) -> ProblemError:

@@ -40,6 +40,16 @@ class KeyNews(NamedTuple):
     until_ms: int = 0
 
 
+class PolicyNews(NamedTuple):
+    """A DMARC policy that went on, or back, by what reports show."""
+
+    domain: str
+    before: str
+    now: str
+    at_ms: int
+    why: str
+
+
 class CertificateNews(NamedTuple):
     """A certificate that ends soon or cannot be had. ``until``: its end in RFC 3339, empty where there is none."""
 
@@ -61,11 +71,12 @@ class Digest:
     advice: tuple[Finding, ...] = ()
     keys: tuple[KeyNews, ...] = ()
     certificates: tuple[CertificateNews, ...] = ()
+    policies: tuple[PolicyNews, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Nothing changed and nothing is wrong; advice alone is no news."""
-        return not (self.changed or self.wrong or self.keys or self.certificates)
+        return not (self.changed or self.wrong or self.keys or self.certificates or self.policies)
 
 
 class _Item(NamedTuple):
@@ -89,6 +100,7 @@ def subject(digest: Digest) -> str:
         (other, "to look at", "to look at"),
         (len(digest.certificates), "certificate in trouble", "certificates in trouble"),
         (len(digest.keys), "key on its way", "keys on their way"),
+        (len(digest.policies), "DMARC policy changed", "DMARC policies changed"),
     )
     said = ", ".join(f"{n} {one if n == 1 else many}" for n, one, many in counts if n)
     return f"Mailfleet at {digest.hostname}: {said or 'all is well'}"
@@ -133,6 +145,7 @@ def _closing() -> tuple[str, ...]:
 def _sections(digest: Digest) -> list[tuple[str, list[_Item]]]:
     found = [
         ("What changed", [_finding(one) for one in _by_rank(digest.changed)]),
+        ("DMARC policies", [_policy(one) for one in digest.policies]),
         ("Still wrong", [_finding(one) for one in _by_rank(digest.wrong)]),
         ("Certificates", [_certificate(one) for one in digest.certificates]),
         ("DKIM keys", [_key(one) for one in digest.keys]),
@@ -195,6 +208,12 @@ def _key(one: KeyNews) -> _Item:
     state, meaning, step = said[one.stage]
     rows = (("next step", step),) if step else ()
     return _Item(one.stage, f"{one.domain}  {one.selector}", f"{state} {since}", (meaning,), rows)
+
+
+def _policy(one: PolicyNews) -> _Item:
+    state = f"was p={one.before}, now p={one.now} since {_moment(one.at_ms)} UTC"
+    rows = (("see", f"mailfleet dmarc show {one.domain}"),)
+    return _Item("active", one.domain, state, (_plain(one.why),), rows)
 
 
 def _certificate(one: CertificateNews) -> _Item:

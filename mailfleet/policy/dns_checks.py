@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from mailfleet.base.errors import InputError
 from mailfleet.mail.dkim_record import parse_tags
-from mailfleet.mail.dmarc import Discovered
+from mailfleet.mail.dmarc import POLICIES, Discovered, Policy
+from mailfleet.mail.dmarc import parse as parse_dmarc
 from mailfleet.mail.spf import SpfResult
 from mailfleet.policy.dns_plan import Wanted, speaks_for_spf
 
@@ -154,6 +155,11 @@ def dmarc(found: Discovered, domain: str, expected: str) -> Check:
             )
         return Check("dmarc", "failed", found.problem, expected, meaning, step)
     text = str(found.record)
+    wanted = parse_dmarc(expected).policy
+    if POLICIES.index(wanted) > POLICIES.index(found.record.policy):
+        meaning = f"p={wanted} is set, and receivers find p={found.record.policy}"
+        step = "mailfleet domain publish DOMAIN, or put what is expected there by hand"
+        return Check("dmarc", "warning", text, expected, meaning, step)
     if found.record.policy == "none":
         return Check(
             "dmarc",
@@ -161,11 +167,19 @@ def dmarc(found: Discovered, domain: str, expected: str) -> Check:
             text,
             expected,
             "receivers report and do nothing: the first stage",
-            "when reports show that all your own mail passes, go on: mailfleet domain set DOMAIN --dmarc quarantine",
+            "have reports sent (mailfleet domain set --dmarc-reports-to) and read (mailfleet dmarc add): they show when to go on",
         )
     return Check(
         "dmarc", "ok", text, expected, f"what pretends to be from {domain} is asked to be held as {found.record.policy}"
     )
+
+
+def policy_found(checks: Iterable[Check]) -> Policy | None:
+    """The DMARC policy that receivers find, by the check that looked for it; None where that is not known."""
+    for one in checks:
+        if one.name == "dmarc" and one.state in ("ok", "warning"):
+            return parse_dmarc(one.found).policy
+    return None
 
 
 def no_permission(check: Check, to: str, name: str) -> Check:

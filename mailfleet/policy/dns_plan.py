@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 from urllib.parse import quote
 
-from mailfleet.mail.dmarc import DmarcRecord, Policy, is_dmarc
+from mailfleet.mail.dmarc import POLICIES, DmarcRecord, DmarcSyntaxError, Policy
+from mailfleet.mail.dmarc import parse as parse_dmarc
 from mailfleet.mail.mta_sts import StsPolicy
 from mailfleet.mail.spf_macro import SpfSyntaxError, parse_domain_spec
 from mailfleet.mail.spf_record import MAX_LOOKUPS, Directive, SpfRecord, is_spf, parse
@@ -98,17 +99,15 @@ def plan(facts: Facts, existing: Existing = NOTHING) -> list[Wanted]:
     if merged:
         purpose = "SPF of the domain itself, for receivers and tools that look there"
         made.append(Wanted("spf-from", facts.domain, "TXT", merged, purpose, "merge"))
-    made.append(
-        Wanted(
-            "dmarc",
-            f"_dmarc.{facts.domain}",
-            "TXT",
-            existing.dmarc if is_dmarc(existing.dmarc) else str(dmarc(facts)),
-            "DMARC: Gmail, Yahoo and Microsoft want one from bulk senders; p=none is the start",
-            "leave",
-        )
-    )
-    return made + _shown(facts) + _caa(facts, existing)
+    return [*made, _dmarc(facts, existing), *_shown(facts), *_caa(facts, existing)]
+
+
+def _dmarc(facts: Facts, existing: Existing) -> Wanted:
+    """What others have there stays, but for a policy that is milder than what is set, and reports that are to come here."""
+    purpose = "DMARC: Gmail, Yahoo and Microsoft want one from bulk senders; p=none is the start"
+    merged = merged_dmarc(facts, existing)
+    manner: Manner = "leave" if merged in ("", existing.dmarc) else "merge"
+    return Wanted("dmarc", f"_dmarc.{facts.domain}", "TXT", merged or str(dmarc(facts)), purpose, manner)
 
 
 def _shown(facts: Facts) -> list[Wanted]:
@@ -190,6 +189,22 @@ def merged_spf(facts: Facts, existing: Existing) -> str:
         (index for index, one in enumerate(record.directives) if one.mechanism == "all"), len(record.directives)
     )
     return str(replace(record, directives=(*record.directives[:place], *ours, *record.directives[place:])))
+
+
+def merged_dmarc(facts: Facts, existing: Existing) -> str:
+    """Another's record with our policy and address in it, where it is milder or lacks it; empty where there is none."""
+    try:
+        record = parse_dmarc(existing.dmarc)
+    except DmarcSyntaxError:
+        return ""
+    ours = dmarc(facts)
+    higher = POLICIES.index(ours.policy) > POLICIES.index(record.policy)
+    known = {one.lower() for one in record.aggregate_to}
+    more = tuple(one for one in ours.aggregate_to if one.lower() not in known)
+    if not (higher or more):
+        return existing.dmarc
+    policy = ours.policy if higher else record.policy
+    return str(replace(record, policy=policy, aggregate_to=(*record.aggregate_to, *more)))
 
 
 def dmarc(facts: Facts) -> DmarcRecord:

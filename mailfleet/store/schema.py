@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Index, LargeBinary, MetaData, Table, Text, UniqueConstraint, text
 
-from mailfleet.store import schema_certificates, schema_domains, schema_fleet, schema_tls
+from mailfleet.store import schema_certificates, schema_dmarc, schema_domains, schema_fleet, schema_tls
 from mailfleet.store.columns import BIG as _BIG
 from mailfleet.store.columns import id_column as _id
 from mailfleet.store.columns import int_column as _int
@@ -244,6 +244,7 @@ sending_domain = Table(
     _text("public_host", ""),
     _text("bimi_logo", ""),  # a digest
     _text("bimi_evidence", ""),  # an address
+    _text("dmarc_rollout", "by-hand"),  # by-hand | auto: the policy follows what reports show
 )
 
 dkim_key = Table(
@@ -313,7 +314,7 @@ idempotency = Table(
 def metadata_for(engine: Engine) -> MetaData:
     """Every table as this engine has it."""
     made = MetaData()
-    more = (schema_fleet, schema_domains, schema_certificates, schema_tls)
+    more = (schema_fleet, schema_domains, schema_certificates, schema_tls, schema_dmarc)
     assert {table for one in more for table in one.TABLES} <= set(metadata.tables.values())
     for table in metadata.tables.values():
         table.to_metadata(made)

@@ -25,6 +25,7 @@ class SendingDomain(NamedTuple):
     public_host: str = ""  # where its logo is shown
     bimi_logo: str = ""  # digest of the logo, which is kept apart
     bimi_evidence: str = ""  # address of a mark certificate
+    dmarc_rollout: str = "by-hand"  # by-hand | auto: the policy follows what reports show
 
 
 class DkimKey(NamedTuple):
@@ -136,5 +137,6 @@ def put_logo(tx: Tx, domain_id: int, svg: str) -> None:
 def remove(tx: Tx, domain_id: int) -> None:
     """Remove a domain and its keys."""
     put_logo(tx, domain_id, "")
+    tx.run("DELETE FROM dmarc_judgement WHERE domain_id = ?", (domain_id,))
     tx.run("DELETE FROM dkim_key WHERE domain_id = ?", (domain_id,))
     tx.run("DELETE FROM sending_domain WHERE id = ?", (domain_id,))

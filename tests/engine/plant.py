@@ -29,6 +29,7 @@ from mailfleet.engine.catalog import Catalog, key_label
 from mailfleet.engine.connect import Connector, Way
 from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.descriptors import Descriptors
+from mailfleet.engine.dmarc_reports import DmarcReports
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.lane import Lane
@@ -103,6 +104,11 @@ def classifier() -> Classifier:
     return Classifier(load_rules())
 
 
+async def no_addresses(host: str) -> list[str]:
+    """Nobody is looked up."""
+    return []
+
+
 @dataclass
 class Plant:
     """The parts of the engine, built as ``app.compose`` builds them."""
@@ -133,7 +139,10 @@ class Plant:
             self.database, self.reads, screen, self.backlog, self.clock, sandbox=False, time_scale=self.time_scale
         )
         self.manager = Manager(self.database, self.catalog, self.box, hostname=HOST, clock=self.clock, ids=self.ids)
-        self.maintainer = Maintainer(self.database, self.folder, self.clock)
+        self.dmarc = DmarcReports(
+            self.database, self.reads, no_addresses, hostname=HOST, clock=self.clock, ids=self.ids
+        )
+        self.maintainer = Maintainer(self.database, self.folder, self.clock, dmarc=self.dmarc)
         self.notices = Notices(self.catalog, hostname=HOST, **common)
         self.classifier = classifier()
         self.renderer = Renderer(self.catalog, self.box)

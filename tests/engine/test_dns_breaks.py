@@ -74,7 +74,7 @@ class World:
         secure = SecureDns(("127.0.0.1", resolver.port), 3, plant.clock, loopback_only=True)
         checker = DomainChecker(self.authoritative, secure, self.fetcher, private=True)
         return Domains(
-            plant.database, checker, self.publisher, PlanWriter(self.authoritative, {}, 1),
+            plant.database, checker, self.publisher, PlanWriter(self.authoritative, {}, 1), plant.dmarc,
             hostname=HOST, clock=plant.clock, ids=plant.ids, time_scale=1,
         )  # fmt: skip
 

@@ -141,7 +141,7 @@ class World:
         publisher = DnsPublisher(database, authoritative, self._writer_of(deadline), plant.clock, ttl_s=1)
         common = {"hostname": HOST, "clock": plant.clock, "ids": plant.ids, "time_scale": 1}
         checker: Any = DomainChecker(authoritative, None, None, private=True)  # type: ignore[arg-type]  # nothing is fetched
-        domains = Domains(database, checker, publisher, PlanWriter(authoritative, {}, 1), **common)
+        domains = Domains(database, checker, publisher, PlanWriter(authoritative, {}, 1), plant.dmarc, **common)
         catalog = Catalog(database, plant.box, plant.clock)
         return Rotation(database, plant.box, catalog, domains, publisher, **common), domains, catalog
 

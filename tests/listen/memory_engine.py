@@ -26,6 +26,7 @@ from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.connect import Connector, Way
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.digest import Digests
+from mailfleet.engine.dmarc_reports import DmarcReports
 from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.dns_zones import DnsZones
@@ -229,8 +230,15 @@ class MemoryEngine:
         )
         checker = DomainChecker(authoritative, None, fetcher, private=True)
         writer = PlanWriter(authoritative, load_dns_forms(), 60)
+
+        async def no_addresses(host: str) -> list[str]:
+            return []
+
+        self.dmarc = DmarcReports(
+            self.database, LongReads(self.database), no_addresses, hostname=name, clock=clock, ids=ids
+        )
         self.domains = Domains(
-            self.database, checker, publisher, writer,
+            self.database, checker, publisher, writer, self.dmarc,
             hostname=name, clock=clock, ids=ids, time_scale=scale,
         )  # fmt: skip
 
@@ -270,6 +278,7 @@ class MemoryEngine:
             observe=_Observe(self),
             manage=manage,
             domains=self.domains,
+            dmarc=self.dmarc,
             domain_options=self.domain_options,
             dns_zones=self.dns_zones,
             certificates=self.certificates,

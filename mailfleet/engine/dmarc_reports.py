@@ -1,0 +1,338 @@
+"""DMARC reports: taken in once, summed up by who sends, and what they mean for a domain's policy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import NamedTuple, cast
+
+from mailfleet.base.clock import Clock, rfc3339
+from mailfleet.base.errors import InputError
+from mailfleet.base.ids import IdGenerator
+from mailfleet.engine.dmarc_views import (
+    DmarcDayView,
+    DmarcReportView,
+    DmarcSenderView,
+    DmarcTaken,
+    DmarcTakenView,
+    DmarcView,
+)
+from mailfleet.engine.domain_facts import own_domain
+from mailfleet.engine.requests import Actor
+from mailfleet.engine.shared import LongReads
+from mailfleet.mail.dmarc import POLICIES, Policy, organizational_domain
+from mailfleet.mail.dmarc_report import DAY_S, AggregateReport, ReportRow, parse_report
+from mailfleet.mail.report_files import report_texts
+from mailfleet.policy import dmarc_rollout as rules
+from mailfleet.policy.dmarc_rollout import JUDGED, LOOK_DAYS, RECENT_DAYS, Advice, Evidence, Sender, weighty
+from mailfleet.store import dmarc as rows
+from mailfleet.store import egress, sending
+from mailfleet.store.database import Database, Tx
+from mailfleet.store.dmarc import Concern, Reach, Report, Row
+from mailfleet.store.sending import SendingDomain
+
+KEEP_DAYS = 180
+AHEAD_S = 2 * DAY_S  # by which a reporter's clock may be wrong
+MAX_SENDERS = 100
+MAX_ADDRESSES = 5
+MAX_JUDGED = 200
+LOOK_UP_WITHIN_S = 3.0
+_MAX_WHY = 200
+
+
+class _Found(NamedTuple):
+    """What the database has on a domain."""
+
+    domain: SendingDomain
+    reach: Reach
+    senders: Sequence[Sender]
+    stages: Sequence[tuple[int, str, int]]
+
+
+class DmarcReports:
+    """For one process. ``addresses_of`` looks up a host: from there comes what leaves by no address of its own."""
+
+    def __init__(
+        self,
+        database: Database,
+        reads: LongReads,
+        addresses_of: Callable[[str], Awaitable[Collection[str]]],
+        *,
+        hostname: str,
+        clock: Clock,
+        ids: IdGenerator,
+    ) -> None:
+        self._database, self._reads, self._addresses_of = database, reads, addresses_of
+        self._hostname, self._clock, self._ids = hostname, clock, ids
+
+    # For people
+
+    async def take(self, actor: Actor, data: bytes) -> DmarcTaken:
+        """Every report of a file, all or none; one that is there already counts once.
+
+        Raises ``InputError`` for what cannot be read, or speaks of no domain of the tenant's.
+        """
+        now_ms = self._clock.now_ms()
+        parsed = await asyncio.to_thread(_parsed, data)
+        for name, one in parsed:
+            if one.begin_s * 1000 > now_ms + AHEAD_S * 1000:
+                what = f"it speaks of {rfc3339(one.begin_s * 1000)}, which is to come"
+                raise InputError(what, where=_place(name, "date_range"), mend="give it as the reporter sent it")
+
+        def work(tx: Tx) -> DmarcTaken:
+            own = {one.name for one in sending.of_tenant(tx, actor.tenant_id)}
+            known = {organizational_domain(one) for one in own}
+            taken = []
+            for name, one in parsed:
+                if organizational_domain(one.domain) not in known:
+                    what = f"it speaks of {one.domain}, which is no sending domain"
+                    mend = f"add it first: mailfleet domain add {one.domain}"
+                    raise InputError(what, where=_place(name, "policy_published, domain"), mend=mend)
+                report, kinds = self._rows(actor, one, now_ms)
+                added = rows.add(tx, report, kinds)
+                view = _report_view(report)
+                taken.append(DmarcTakenView(report=view, known=not added, problems=list(one.problems[:20])))
+            for domain in sending.of_tenant(tx, actor.tenant_id):  # what they mean is said soon
+                if any(not one.known and _speaks_of(one.report.domain, domain.name) for one in taken):
+                    sending.update(tx, domain._replace(next_check_ms=min(domain.next_check_ms, now_ms)))
+            return DmarcTaken(items=taken)
+
+        return await self._database.write(work)
+
+    async def view(self, actor: Actor, name: str, days: int = LOOK_DAYS) -> DmarcView:
+        """Of so many days back. Raises ``NotFoundError``."""
+        own = await self._own_addresses()
+        since = self._today() - days
+
+        def find(tx: Tx) -> tuple[_Found, list[tuple[int, int, int]]]:
+            domain = own_domain(tx, actor, name)
+            return self._find(tx, domain, own, since), rows.by_day(tx, _concern(domain), since)
+
+        found, by_day = await self._reads.read(find)
+        stage = cast("Policy", found.stages[-1][1]) if found.stages else None
+        advice = self._advice(found, stage) if stage is not None else None
+        return _view(found, stage, advice, by_day)
+
+    async def reports(self, actor: Actor, name: str, limit: int) -> list[DmarcReportView]:
+        """Those that speak of a domain, the newest first. Raises ``NotFoundError``."""
+        found = await self._reads.read(lambda tx: rows.reports(tx, _concern(own_domain(tx, actor, name)), limit))
+        return [_report_view(one) for one in found]
+
+    async def judge(self, actor: Actor, name: str, who: Sequence[str], verdict: str) -> DmarcView:
+        """Say whose senders are; ``who`` as the view has them. Raises ``InputError`` and ``NotFoundError``."""
+        if verdict not in JUDGED:
+            raise InputError(f"{verdict!r} is no verdict", where="judged", mend=f"one of {', '.join(JUDGED)}")
+        if not 0 < len(who) <= MAX_JUDGED:
+            raise InputError(f"{len(who)} senders are named", where="who", mend=f"name 1 to {MAX_JUDGED}")
+        before = await self.view(actor, name, KEEP_DAYS)
+        known = {one.who: one.kind for one in before.senders}
+        for one in who:
+            if one not in known:
+                mend = f"name them as they are listed: mailfleet dmarc show {before.domain}"
+                raise InputError(f"no report knows {one}", where="who", mend=mend)
+            if known[one] in ("ours", "forwarders"):
+                raise InputError(f"{one} is known: {known[one]}", where="who", mend="judge services and strangers")
+        now_ms = self._clock.now_ms()
+
+        def work(tx: Tx) -> None:
+            domain = own_domain(tx, actor, name)
+            rows.judge(tx, domain.id, dict.fromkeys(who, verdict), now_ms)
+            sending.update(tx, domain._replace(next_check_ms=min(domain.next_check_ms, now_ms)))
+
+        await self._database.write(work)
+        return await self.view(actor, name)
+
+    # For the domain's checks
+
+    async def advice(self, domain: SendingDomain, stage: Policy) -> Advice | None:
+        """What reports say of a domain whose policy in the DNS is ``stage``; None where there are none."""
+        since = self._today() - LOOK_DAYS
+        if not await self._database.read(lambda tx: rows.reach(tx, _concern(domain), since).days):
+            return None
+        own = await self._own_addresses()
+        return self._advice(await self._database.read(lambda tx: self._find(tx, domain, own, since)), stage)
+
+    async def forget(self) -> None:
+        """Reports that are too old go."""
+        before = self._today() - KEEP_DAYS
+        if await self._database.read(lambda tx: rows.has_before(tx, before)):
+            while await self._database.write(lambda tx: rows.forget(tx, before)):
+                pass
+
+    # Inside
+
+    def _today(self) -> int:
+        return self._clock.now_ms() // (DAY_S * 1000)
+
+    async def _own_addresses(self) -> dict[str, str]:
+        """Names of our sources by address, of whatever state; and where this server is."""
+        every = await self._database.read(egress.all_egresses)
+        found = {one.address: one.name for one in every if one.kind == "source" and one.address}
+        unnamed = next((one for one in every if one.kind == "source" and not one.address), None)
+        if unnamed is not None:
+            try:
+                async with asyncio.timeout(LOOK_UP_WITHIN_S):
+                    for address in await self._addresses_of(self._hostname):
+                        found.setdefault(address, unnamed.name)
+            except TimeoutError:
+                pass  # then what it sends is known by its signature
+        return found
+
+    def _find(self, tx: Tx, domain: SendingDomain, own: dict[str, str], since: int) -> _Found:
+        concern = _concern(domain)
+        reach = rows.reach(tx, concern, since)
+        seen = rows.seen(tx, concern, since, reach.newest - RECENT_DAYS + 1)
+        selectors = {one.selector for one in sending.keys(tx, domain.id)}
+        found = rules.senders(seen, own, selectors, rows.judged(tx, domain.id))
+        return _Found(domain, reach, found, rows.stages(tx, domain.tenant_id, domain.name, since))
+
+    def _advice(self, found: _Found, stage: Policy) -> Advice | None:
+        evidence = Evidence(
+            found.domain.name,
+            stage,
+            cast("Policy", found.domain.dmarc_policy),
+            found.reach.days,
+            rules.days_at(stage, found.stages),
+            found.reach.reporters,
+            found.senders,
+        )
+        return rules.advise(evidence)
+
+    def _rows(self, actor: Actor, report: AggregateReport, now_ms: int) -> tuple[Report, list[Row]]:
+        kinds: Counter[Row] = Counter()
+        for one in report.rows:
+            if one.count:
+                kinds[_row(one)] += one.count
+        messages = sum(kinds.values())
+        passed = sum(count for one, count in kinds.items() if one.dkim or one.spf)
+        day = report.begin_s // DAY_S
+        row = Report(
+            self._ids.next(), actor.tenant_id, report.domain, report.reporter, report.report_id, report.begin_s, report.end_s,
+            day, report.policy, messages, passed, now_ms,
+        )  # fmt: skip
+        return row, [one._replace(messages=count) for one, count in kinds.items()]
+
+
+def _parsed(data: bytes) -> list[tuple[str, AggregateReport]]:
+    """Blocks."""
+    found = []
+    for name, text in report_texts(data):
+        try:
+            found.append((name, parse_report(text)))
+        except InputError as error:
+            raise InputError(error.what, where=_place(name, error.where), mend=error.mend) from None
+    return found
+
+
+def _place(name: str, where: str) -> str:
+    return f"{name}, {where}" if name else where
+
+
+def _row(one: ReportRow) -> Row:
+    """Its kind; the count comes after."""
+    home = organizational_domain(one.header_from)
+    good = [each for each in one.signatures if each.result == "pass" and each.domain]
+    ours = [each.selector for each in good if organizational_domain(each.domain) == home]
+    others = [organizational_domain(each.domain) for each in good]
+    others += [
+        organizational_domain(each.domain)
+        for each in one.spf_seen
+        if each.result == "pass" and each.scope != "helo" and each.domain
+    ]
+    return Row(
+        one.header_from,
+        one.ip,
+        int(one.dkim),
+        int(one.spf),
+        next(iter(sorted(ours)), "") if one.dkim else "",
+        next((each for each in others if each != home), ""),
+        " ".join(sorted(one.reasons)),
+        "" if one.passed else _why(one),
+        0,
+    )
+
+
+def _why(one: ReportRow) -> str:
+    said = [f"DKIM {each.selector or '?'} of {each.domain or '?'}: {each.result or '?'}" for each in one.signatures[:3]]
+    said = said or ["no DKIM signature"]
+    said += [f"SPF of {each.domain or '?'}: {each.result or '?'}" for each in one.spf_seen[:2]]
+    return "; ".join(said)[:_MAX_WHY]
+
+
+def _concern(domain: SendingDomain) -> Concern:
+    """Policies of domains above hold for it until it has its own."""
+    home, above, name = organizational_domain(domain.name), [], domain.name
+    while name != home and "." in name:
+        name = name.partition(".")[2]
+        above.append(name)
+    return Concern(domain.tenant_id, domain.name, tuple(above))
+
+
+def _speaks_of(policy_domain: str, domain: str) -> bool:
+    return policy_domain == domain or domain.endswith(f".{policy_domain}")
+
+
+def _report_view(one: Report) -> DmarcReportView:
+    return DmarcReportView(
+        domain=one.domain,
+        reporter=one.reporter,
+        report_id=one.report_id,
+        begin=rfc3339(one.begin_s * 1000),
+        end=rfc3339(one.end_s * 1000),
+        policy=one.policy,
+        messages=one.messages,
+        passed=one.passed,
+        received=rfc3339(one.at_ms),
+    )
+
+
+def _view(
+    found: _Found, stage: Policy | None, advice: Advice | None, by_day: Sequence[tuple[int, int, int]]
+) -> DmarcView:
+    unsure = {one.who for one in weighty(found.senders)} if stage != POLICIES[-1] else set()
+    # Whoever must be judged is listed, however small
+    shown = sorted(found.senders, key=lambda one: one.who not in unsure)[:MAX_SENDERS]
+    shown.sort(key=lambda one: (-one.messages, one.who))
+    messages, passed = sum(one[1] for one in by_day), sum(one[2] for one in by_day)
+    nothing = "" if found.reach.days else "no report has come in yet"
+    return DmarcView(
+        domain=found.domain.name,
+        policy=stage or "",
+        rollout=found.domain.dmarc_rollout,
+        days=found.reach.days,
+        reporters=found.reach.reporters,
+        messages=messages,
+        passed=passed,
+        state=advice.state if advice else "unknown",
+        found=advice.found if advice else nothing,
+        meaning=advice.meaning if advice else "",
+        next_step=advice.next_step if advice else "",
+        next_policy=(advice.to or "") if advice else "",
+        senders=[_sender_view(one, one.who in unsure) for one in shown],
+        others=messages - sum(one.messages for one in shown),
+        by_day=[DmarcDayView(day=_day(day), messages=every, passed=good) for day, every, good in by_day],
+    )
+
+
+def _sender_view(one: Sender, must_judge: bool) -> DmarcSenderView:
+    most = sorted(one.addresses, key=lambda address: (-one.addresses[address], address))
+    return DmarcSenderView(
+        who=one.who,
+        kind=one.kind,
+        judged=one.judged,
+        must_judge=must_judge,
+        messages=one.messages,
+        passed=one.passed,
+        by_dkim=one.by_dkim,
+        by_spf=one.by_spf,
+        failed=one.failed,
+        excused=one.excused,
+        why=one.why,
+        addresses=most[:MAX_ADDRESSES],
+        last_day=_day(one.last_day),
+    )
+
+
+def _day(day: int) -> str:
+    return rfc3339(day * DAY_S * 1000)[:10]
