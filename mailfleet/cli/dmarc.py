@@ -157,7 +157,8 @@ def _print(view: Mapping[str, Any], as_json: bool) -> None:
     columns = ("sender", "whose", "messages", "passed", "DKIM", "SPF", "failed", "how most of it failed")
     show.table(console, columns, rows)
     if view["others"] > 0:
-        show.say(console, f"And {show.number(view['others'])} messages of smaller senders.")
+        senders = show.number(view["other_senders"])
+        show.say(console, f"And {show.number(view['others'])} messages of {senders} smaller senders.")
 
 
 def _whose(one: Mapping[str, Any]) -> str:

@@ -34,7 +34,8 @@ from mailfleet.store.sending import SendingDomain
 
 KEEP_DAYS = 180
 AHEAD_S = 2 * DAY_S  # by which a reporter's clock may be wrong
-MAX_SENDERS = 100
+MAX_SENDERS = 100  # that are listed
+MAX_STRANGERS = 10  # among them, of those of whom nothing is asked: forgers come from everywhere
 MAX_ADDRESSES = 5
 MAX_JUDGED = 200
 LOOK_UP_WITHIN_S = 3.0
@@ -291,9 +292,7 @@ def _view(
     found: _Found, stage: Policy | None, advice: Advice | None, by_day: Sequence[tuple[int, int, int]]
 ) -> DmarcView:
     unsure = {one.who for one in weighty(found.senders)} if stage != POLICIES[-1] else set()
-    # Whoever must be judged is listed, however small
-    shown = sorted(found.senders, key=lambda one: one.who not in unsure)[:MAX_SENDERS]
-    shown.sort(key=lambda one: (-one.messages, one.who))
+    shown = _listed(found.senders, unsure)
     messages, passed = sum(one[1] for one in by_day), sum(one[2] for one in by_day)
     nothing = "" if found.reach.days else "no report has come in yet"
     return DmarcView(
@@ -311,8 +310,17 @@ def _view(
         next_policy=(advice.to or "") if advice else "",
         senders=[_sender_view(one, one.who in unsure) for one in shown],
         others=messages - sum(one.messages for one in shown),
+        other_senders=len(found.senders) - len(shown),
         by_day=[DmarcDayView(day=_day(day), messages=every, passed=good) for day, every, good in by_day],
     )
+
+
+def _listed(every: Sequence[Sender], unsure: Collection[str]) -> list[Sender]:
+    """Whoever must be judged is listed, however small."""
+    strangers = [one.who for one in every if one.kind == "unknown" and one.judged == "open" and one.who not in unsure]
+    small = set(strangers[MAX_STRANGERS:])
+    shown = sorted((one for one in every if one.who not in small), key=lambda one: one.who not in unsure)[:MAX_SENDERS]
+    return sorted(shown, key=lambda one: (-one.messages, one.who))
 
 
 def _sender_view(one: Sender, must_judge: bool) -> DmarcSenderView:

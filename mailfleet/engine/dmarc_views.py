@@ -55,6 +55,7 @@ class DmarcView(_View):
     next_policy: str = Field(description="Where it may go, or must go back to; empty: it stays.")
     senders: list[DmarcSenderView] = Field(description="The largest first.")
     others: int = Field(description="Messages of senders that are not listed.")
+    other_senders: int = Field(description="How many these are.")
     by_day: list[DmarcDayView]
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from mailfleet.base.errors import InputError
-from mailfleet.engine.domain_options import MODES
+from mailfleet.engine.domain_options import MODES, ROLLOUTS
 from mailfleet.engine.domain_views import DomainSettings
 from mailfleet.mail.bimi import MAX_BYTES
 from mailfleet.mail.dmarc import POLICIES
 from mailfleet.web.certificates import certificates_of
+from mailfleet.web.dmarc import DmarcPart
 from mailfleet.web.domains import STATES
-from mailfleet.web.forms import Form, Troubles
+from mailfleet.web.forms import MAX_FORM_BYTES, Form, Troubles
 from mailfleet.web.frame import Frame, Part
 from mailfleet.web.sessions import Session
 
@@ -28,6 +29,7 @@ class DomainPage:
 
     def __init__(self, frame: Frame) -> None:
         self._frame, self._services = frame, frame.services
+        self._dmarc = DmarcPart(frame.services.dmarc)
 
     async def show(self, request: Request) -> Response:
         """All of it."""
@@ -86,6 +88,31 @@ class DomainPage:
 
         return await self._frame.submit(request, "manage", change, _path(domain), again)
 
+    async def judge(self, request: Request) -> Response:
+        """Say whose a sender is."""
+        domain = request.path_params["domain"]
+
+        async def change(session: Session, form: Form) -> str:
+            return await self._dmarc.judge(session, domain, form)
+
+        return await self._frame.submit(request, "manage", change, f"{_path(domain)}#dmarc", self._dmarc_again(request))
+
+    async def take_reports(self, request: Request) -> Response:
+        """Take in DMARC reports."""
+
+        async def change(session: Session, form: Form) -> str:
+            return await self._dmarc.take(session, form)
+
+        back = f"{_path(request.path_params['domain'])}#dmarc"
+        return await self._frame.submit(request, "manage", change, back, self._dmarc_again(request))
+
+    def _dmarc_again(self, request: Request) -> Callable[[Form, Troubles], Awaitable[Response]]:
+        async def again(form: Form, troubles: Troubles) -> Response:
+            trouble = next(iter(troubles.values()))
+            return await self._page(request, {}, {}, status=422, dmarc_trouble=trouble)
+
+        return again
+
     async def back(self, request: Request) -> Response:
         """Who asks again for the answer to a form sees the page."""
         return RedirectResponse(_path(request.path_params["domain"]), 303)
@@ -101,8 +128,11 @@ class DomainPage:
         async def options(session: Session) -> dict[str, Any]:
             return await self._options(session, domain, typed)
 
-        parts = {**self._live(domain), "plan": plan, "options": options}
-        more = {"troubles": troubles, "logo_trouble": None} | more
+        async def dmarc(session: Session) -> dict[str, Any]:
+            return await self._dmarc.fill(session, domain)
+
+        parts = {**self._live(domain), "plan": plan, "dmarc": dmarc, "options": options}
+        more = {"troubles": troubles, "logo_trouble": None, "dmarc_trouble": None} | more
         return await self._frame.page(request, "domain.html", parts, status, **more)
 
     def _live(self, domain: str) -> dict[str, Part]:
@@ -153,6 +183,8 @@ class DomainPage:
             "has_logo": bool(await options.logo(session.actor, name)),
             "policies": POLICIES,
             "modes": MODES,
+            "rollouts": ROLLOUTS,
+            "max_reports_bytes": MAX_FORM_BYTES,
             "max_logo_bytes": MAX_BYTES,
         }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from pydantic import ValidationError
@@ -21,12 +22,21 @@ Troubles = Mapping[str, InputError]
 """What is wrong, by the name of the field; ``""`` is the form as a whole."""
 
 
-class Form(dict[str, str]):
-    """What was typed, by field. ``files``: what was chosen, by field; nothing where nothing was."""
+class Upload(NamedTuple):
+    """A file of a form."""
 
-    def __init__(self, fields: Mapping[str, str], files: Mapping[str, bytes]) -> None:
+    field: str
+    name: str
+    data: bytes
+
+
+class Form(dict[str, str]):
+    """What was typed, by field. ``files``: what was chosen, by field; ``uploads``: the same, every one with its own name."""
+
+    def __init__(self, fields: Mapping[str, str], uploads: Sequence[Upload] = ()) -> None:
         super().__init__(fields)
-        self.files = files
+        self.uploads = uploads
+        self.files = {one.field: one.data for one in uploads}
 
     def text_of(self, field: str) -> str:
         """What is in the file of ``<field>_file``, or else what was typed; lines end as they do here, not as forms send them."""
@@ -47,7 +57,7 @@ async def read_form(request: Request, most_bytes: int = SMALL_FORM_BYTES) -> For
             found = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
         except ValueError:
             return None
-        return Form({name: values[0] for name, values in found.items()}, {})
+        return Form({name: values[0] for name, values in found.items()})
     try:
         parts = await MultiPartParser(
             request.headers, _chunks(body), max_files=MAX_FIELDS, max_fields=MAX_FIELDS, max_part_size=most_bytes
@@ -88,11 +98,11 @@ async def _chunks(body: bytes) -> AsyncGenerator[bytes, None]:
 
 async def _of_parts(parts: FormData) -> Form:
     fields: dict[str, str] = {}
-    files: dict[str, bytes] = {}
+    uploads: list[Upload] = []
     for name, value in parts.multi_items():
         if isinstance(value, UploadFile):
-            files[name] = await value.read()
+            uploads.append(Upload(name, value.filename or "", await value.read()))
         else:
             fields.setdefault(name, value)
     await parts.close()
-    return Form(fields, files)
+    return Form(fields, uploads)
