@@ -246,6 +246,7 @@ def _row(one: ReportRow) -> Row:
         one.ip,
         int(one.dkim),
         int(one.spf),
+        int(one.disposition != "none"),
         next(iter(sorted(ours)), "") if one.dkim else "",
         next((each for each in others if each != home), ""),
         " ".join(sorted(one.reasons)),

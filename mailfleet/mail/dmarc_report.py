@@ -65,7 +65,7 @@ class ReportRow:
     dkim: bool
     spf: bool
     header_from: str
-    reasons: tuple[str, ...] = ()  # why the policy was not kept to, as ``mailing_list``
+    reasons: tuple[str, ...] = ()  # why the policy was not kept to, as ``mailing_list``; ``arc`` where a chain was good
     signatures: tuple[Signature, ...] = ()
     spf_seen: tuple[SpfSeen, ...] = ()
 
@@ -180,12 +180,18 @@ class _Reader:
                 self._authenticated(kind)
             case ("record", "auth_results", _, name):
                 self._result.setdefault(name, value)
-            case ("record", "row", "policy_evaluated", "reason", "type"):
-                self._reasons.append(value.lower()[:40])
+            case ("record", "row", "policy_evaluated", "reason"):
+                self._reason()
             case ("record", *_, name):
                 self._record.setdefault(name, value)
             case ("record",):
                 self._end_of_record()
+
+    def _reason(self) -> None:
+        """Google says ``local_policy`` of mail that a chain of ARC (RFC 8617) speaks for; its comment says so."""
+        kind, comment = self._record.pop("type", "").lower()[:40], self._record.pop("comment", "").lower()
+        if kind:
+            self._reasons.append("arc" if kind == "local_policy" and "arc=pass" in comment else kind)
 
     def _authenticated(self, kind: str) -> None:
         one, self._result = self._result, {}

@@ -27,20 +27,21 @@ FORWARDED = "forwarders"  # everybody who passes on what carries our signature
 Kind = Literal["ours", "forwarders", "service", "unknown"]
 Judged = Literal["open", "ours", "foreign"]
 JUDGED: tuple[Judged, ...] = ("open", "ours", "foreign")
-_EXCUSES = frozenset(("forwarded", "mailing_list", "trusted_forwarder", "local_policy"))
+_EXCUSES = frozenset(("forwarded", "mailing_list", "trusted_forwarder", "arc"))
 
 
 class Seen(NamedTuple):
     """Messages of one kind, as reports have them.
 
-    ``signed_by``: selector of a signature that passed and is aligned; ``known_as``: another domain by which SPF or DKIM passed;
-    ``reasons``: why a receiver did not keep to the policy, a space between; ``why``: what SPF and DKIM came to, where both fail.
-    ``recent``: of ``messages``, those of the last ``RECENT_DAYS``; ``days``: on how many there were some.
+    ``held``: quarantined or rejected; ``signed_by``: selector of a signature that passed and is aligned; ``known_as``: another domain
+    by which SPF or DKIM passed; ``reasons``: why a receiver did not keep to the policy, a space between; ``why``: what SPF and DKIM
+    came to, where both fail. ``recent``: of ``messages``, those of the last ``RECENT_DAYS``; ``days``: on how many there were some.
     """
 
     ip: str
     dkim: bool
     spf: bool
+    held: bool
     signed_by: str
     known_as: str
     reasons: str
@@ -134,7 +135,7 @@ def _count(sender: Sender, one: Seen) -> None:
     sender.whys[one.why] = sender.whys.get(one.why, 0) + one.messages
     if _EXCUSES & set(one.reasons.split()):
         sender.excused += one.messages
-    else:
+    if one.held:
         sender.recent_lost += one.recent
 
 
@@ -200,7 +201,7 @@ def _hurts(evidence: Evidence) -> Advice | None:
         "failed",
         _found(evidence),
         f"p={evidence.stage} takes mail of your own away: in the last {RECENT_DAYS} days of reports {lost:,} of {lost + passed:,}"
-        f" messages failed, most from {worst.who} ({worst.why})",
+        f" messages were held, most from {worst.who} ({worst.why})",
         f"go back until that is mended: mailfleet domain set {evidence.domain} --dmarc {lower}, then mailfleet domain publish"
         f" {evidence.domain}",
         lower,

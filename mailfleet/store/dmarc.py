@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 from mailfleet.policy.dmarc_rollout import Judged, Seen
@@ -35,6 +35,7 @@ class Row(NamedTuple):
     ip: str
     dkim: int
     spf: int
+    held: int  # 1: quarantined or rejected
     signed_by: str
     known_as: str
     reasons: str
@@ -64,10 +65,18 @@ _WHERE = "tenant_id = ? AND day >= ? AND (domain = ? OR (domain = ANY (?) AND (h
 
 
 def add(tx: Tx, report: Report, rows: Sequence[Row]) -> bool:
-    """False when it is there already."""
+    """False when it is there already. One that speaks of more messages than before takes its place: some grow over a day."""
+    before = tx.row(
+        "SELECT id, messages FROM dmarc_report"
+        " WHERE tenant_id = ? AND domain = ? AND reporter = ? AND report_id = ? AND begin_s = ?",
+        (report.tenant_id, report.domain, report.reporter, report.report_id, report.begin_s),
+    )
+    if before is not None:
+        if report.messages <= before[1]:
+            return False
+        _remove(tx, before[0])
     marks = ", ".join("?" * len(report))
-    if not tx.run(f"INSERT INTO dmarc_report ({_REPORT}) VALUES ({marks}) ON CONFLICT DO NOTHING", tuple(report)):
-        return False
+    tx.run(f"INSERT INTO dmarc_report ({_REPORT}) VALUES ({marks})", tuple(report))
     place = (report.tenant_id, report.domain, report.day)
     tx.fill("dmarc_row", _ROW, [(report.id, number, *place, *row) for number, row in enumerate(rows)])
     return True
@@ -85,13 +94,13 @@ def reach(tx: Tx, concern: Concern, since_day: int) -> Reach:
 
 def seen(tx: Tx, concern: Concern, since_day: int, recent_day: int) -> list[Seen]:
     """Messages from a day on, by kind, the most frequent first; ``recent``: of ``recent_day`` and later."""
-    kind = "ip, dkim, spf, signed_by, known_as, reasons, why"
+    kind = "ip, dkim, spf, held, signed_by, known_as, reasons, why"
     rows = tx.rows(
         f"SELECT {kind}, CAST(sum(messages) AS BIGINT), CAST(sum(CASE WHEN day >= ? THEN messages ELSE 0 END) AS BIGINT),"
-        f" count(DISTINCT day), max(day) FROM dmarc_row WHERE {_WHERE} GROUP BY {kind} ORDER BY 8 DESC, {kind} LIMIT ?",
+        f" count(DISTINCT day), max(day) FROM dmarc_row WHERE {_WHERE} GROUP BY {kind} ORDER BY 9 DESC, {kind} LIMIT ?",
         (recent_day, *_values(concern, since_day), MAX_KINDS),
     )
-    return [Seen(row[0], bool(row[1]), bool(row[2]), *row[3:]) for row in rows]
+    return [Seen(row[0], bool(row[1]), bool(row[2]), bool(row[3]), *row[4:]) for row in rows]
 
 
 def by_day(tx: Tx, concern: Concern, since_day: int) -> list[tuple[int, int, int]]:
@@ -148,13 +157,17 @@ def has_before(tx: Tx, day: int) -> bool:
 
 def forget(tx: Tx, before_day: int, limit: int = 50) -> int:
     """Remove reports of earlier days, some at a time; returns how many went."""
-    ids: Iterable[int] = [
+    ids = [
         row[0] for row in tx.rows("SELECT id FROM dmarc_report WHERE day < ? ORDER BY day LIMIT ?", (before_day, limit))
     ]
-    for one in (gone := list(ids)):
-        tx.run("DELETE FROM dmarc_row WHERE report = ?", (one,))
-        tx.run("DELETE FROM dmarc_report WHERE id = ?", (one,))
-    return len(gone)
+    for one in ids:
+        _remove(tx, one)
+    return len(ids)
+
+
+def _remove(tx: Tx, report: int) -> None:
+    tx.run("DELETE FROM dmarc_row WHERE report = ?", (report,))
+    tx.run("DELETE FROM dmarc_report WHERE id = ?", (report,))
 
 
 def _values(concern: Concern, since_day: int) -> tuple[object, ...]:

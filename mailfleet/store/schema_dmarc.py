@@ -38,6 +38,7 @@ dmarc_row = Table(  # its messages of one kind
     text_column("ip"),
     int_column("dkim"),  # 1: passed and aligned
     int_column("spf"),
+    int_column("held"),  # 1: quarantined or rejected
     text_column("signed_by"),  # as in policy.dmarc_rollout.Seen
     text_column("known_as"),
     text_column("reasons"),

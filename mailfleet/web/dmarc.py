@@ -37,7 +37,16 @@ class DmarcPart:
     async def fill(self, session: Session, domain: str) -> dict[str, Any]:
         """What its template is filled with. Raises ``NotFoundError``."""
         view = await self._reports.view(session.actor, domain)
-        return {"dmarc": view, "dmarc_bars": bars(view.by_day), "dmarc_share": share(view)}
+        strangers = [
+            one for one in view.senders if one.kind == "unknown" and one.judged == "open" and not one.must_judge
+        ]
+        return {
+            "dmarc": view,
+            "dmarc_bars": bars(view.by_day),
+            "dmarc_share": share(view),
+            "dmarc_senders": [one for one in view.senders if one not in strangers],
+            "dmarc_strangers": strangers,
+        }
 
     async def judge(self, session: Session, domain: str, form: Form) -> str:
         """What was done. Raises ``InputError`` and ``NotFoundError``."""

@@ -162,7 +162,13 @@ async def test_advice_follows_the_stage_in_the_dns(plant: Plant, dmarc: DmarcRep
     found = await dmarc.advice(domain, "quarantine")
     assert found is not None
     assert "14 days of reports at p=quarantine are wanted, and 5 are there" in found.meaning
-    await days(dmarc, record(OURS, 100, dkim="fail", signatures=[]), policy="quarantine", count=1, ago=0)
+    await days(
+        dmarc,
+        record(OURS, 100, dkim="fail", signatures=[], disposition="quarantine"),
+        policy="quarantine",
+        count=1,
+        ago=0,
+    )
     found = await dmarc.advice(domain, "quarantine")
     assert found is not None
     assert (found.state, found.to) == ("failed", "none")

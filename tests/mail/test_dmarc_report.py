@@ -45,6 +45,13 @@ def test_what_a_report_says() -> None:
     )  # fmt: skip
 
 
+def test_a_chain_of_arc_is_a_reason_of_its_own() -> None:
+    text = report(
+        record(reasons=["local_policy"]), record(reasons=["local_policy"]).replace(">x<", ">arc=pass as.1.x=pass<")
+    )
+    assert [one.reasons for one in parse_report(text).rows] == [("local_policy",), ("arc",)]
+
+
 def same(change: Callable[[str], str]) -> str:
     changed = change(PLAIN)
     assert changed != PLAIN

@@ -31,7 +31,7 @@ KEYS = {"mf1"}
 
 def seen(ip: str = OURS, messages: int = 1000, **fields: Any) -> Seen:
     known: dict[str, Any] = {
-        "dkim": True, "spf": True, "signed_by": "mf1", "known_as": "", "reasons": "", "why": "", "messages": messages,
+        "dkim": True, "spf": True, "held": False, "signed_by": "mf1", "known_as": "", "reasons": "", "why": "", "messages": messages,
         "recent": 0, "days": 20, "last_day": 20_000,
     }  # fmt: skip
     return Seen(ip, **(known | fields))
@@ -75,7 +75,7 @@ def test_what_a_sender_sends_is_summed() -> None:
     rows = [
         seen(messages=10, recent=4),
         seen(messages=5, spf=False, recent=5),
-        fails(OURS, 3, why="a", days=2, recent=1),
+        fails(OURS, 3, why="a", days=2, recent=1, held=True),
         fails(OURS, 4, why="b", reasons="mailing_list other", days=3, recent=4),
     ]
     (found,) = senders(rows, OWN, KEYS, {})
@@ -164,16 +164,20 @@ def test_strangers_of_little_weight_need_no_word() -> None:
 
 @pytest.mark.parametrize(("stage", "to"), [("quarantine", "none"), ("reject", "quarantine")])
 def test_a_policy_that_hurts_goes_back(stage: Policy, to: Policy) -> None:
-    rows = [seen(recent=900), fails(OURS, LOST_MESSAGES, recent=LOST_MESSAGES)]
+    rows = [seen(recent=900), fails(OURS, LOST_MESSAGES, recent=LOST_MESSAGES, held=True)]
     found = advise(evidence(*rows, stage=stage, wanted=stage))
     assert found is not None
     assert (found.state, found.to) == ("failed", to)
     assert (
-        f"in the last {RECENT_DAYS} days of reports {LOST_MESSAGES} of 920 messages failed, most from s1"
+        f"in the last {RECENT_DAYS} days of reports {LOST_MESSAGES} of 920 messages were held, most from s1"
         in found.meaning
     )
-    # What is forged, or lies back, is no reason
-    for rows in ([seen(recent=900), fails("203.0.113.1", 500, recent=500)], [seen(recent=900), fails(OURS, 9)]):
+    # What is forged, lies back, or was let pass, is no reason
+    for rows in (
+        [seen(recent=900), fails("203.0.113.1", 500, recent=500, held=True)],
+        [seen(recent=900), fails(OURS, 500, held=True)],
+        [seen(recent=900), fails(OURS, 500, recent=500)],
+    ):
         found = advise(evidence(*rows, stage=stage, wanted=stage, judged={"203.0.113.1": "foreign"}))
         assert found is not None
         assert found.state != "failed"
@@ -213,6 +217,7 @@ ROWS = st.lists(
         signed_by=st.sampled_from(["", "mf1", "k9"]),
         known_as=st.sampled_from(["", "crm.example"]),
         reasons=st.sampled_from(["", "forwarded"]),
+        held=st.booleans(),
         recent=st.integers(0, 100),
         days=st.integers(1, 30),
     ),

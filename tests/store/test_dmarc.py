@@ -9,8 +9,8 @@ from mailfleet.store.dmarc import Concern, Reach, Report, Row
 
 SHOP = Concern(1, "shop.example", ())
 NEWS = Concern(1, "news.shop.example", ("shop.example",))
-GOOD = Row("shop.example", "192.0.2.1", 1, 0, "s1", "", "", "", 5)
-BAD = Row("shop.example", "192.0.2.9", 0, 0, "", "crm.example", "", "no DKIM signature", 2)
+GOOD = Row("shop.example", "192.0.2.1", 1, 0, 0, "s1", "", "", "", 5)
+BAD = Row("shop.example", "192.0.2.9", 0, 0, 1, "", "crm.example", "", "no DKIM signature", 2)
 
 
 def report(number: int, day: int, **fields: object) -> Report:
@@ -27,11 +27,19 @@ def test_a_report_counts_once(tx: Tx) -> None:
     assert rows.reach(tx, SHOP, 11) == Reach(1, 1, 11)
     assert rows.reach(tx, SHOP, 12) == Reach(0, 0, 0)
     assert rows.seen(tx, SHOP, 0, 11) == [
-        Seen("192.0.2.1", True, False, "s1", "", "", "", 15, 5, 2, 11),
-        Seen("192.0.2.9", False, False, "", "crm.example", "", "no DKIM signature", 2, 0, 1, 10),
+        Seen("192.0.2.1", True, False, False, "s1", "", "", "", 15, 5, 2, 11),
+        Seen("192.0.2.9", False, False, True, "", "crm.example", "", "no DKIM signature", 2, 0, 1, 10),
     ]
     assert rows.by_day(tx, SHOP, 0) == [(10, 12, 10), (11, 5, 5)]
     assert [one.id for one in rows.reports(tx, SHOP, 2)] == [4, 3]
+
+
+def test_a_report_that_grows_takes_the_place_of_the_one_before(tx: Tx) -> None:
+    rows.add(tx, report(1, 10), [GOOD, BAD])
+    assert rows.add(tx, report(2, 10, report_id="r1", messages=9), [GOOD._replace(messages=9)])
+    assert not rows.add(tx, report(3, 10, report_id="r1"), [GOOD, BAD])
+    assert [one.id for one in rows.reports(tx, SHOP, 9)] == [2]
+    assert rows.by_day(tx, SHOP, 0) == [(10, 9, 9)]
 
 
 def test_rows_speak_of_whose_policy_held(tx: Tx) -> None:

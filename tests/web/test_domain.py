@@ -41,6 +41,7 @@ async def test_settings_are_changed(browser: Browser, url: str, engine: Any, mem
     page = await open_domain(browser, url)
     await page.get_by_label("DMARC policy").select_option("quarantine")
     await page.get_by_label("DMARC reports to").fill("dmarc@shop.example")
+    await page.get_by_label("How the policy goes on").select_option("auto")
     await page.get_by_label("New DKIM key").fill("180")
     await page.get_by_label("MTA-STS").select_option("testing")
     await page.get_by_label("Its mail hosts").fill("mx1.shop.example\n*.mx.shop.example")
@@ -57,6 +58,7 @@ async def test_settings_are_changed(browser: Browser, url: str, engine: Any, mem
     assert await engine.domain_options.get(engine.actors["all"], "shop.example") == DomainSettings(
         dmarc_policy="quarantine",
         dmarc_reports_to="dmarc@shop.example",
+        dmarc_rollout="auto",
         rotate_days=180,
         mta_sts="testing",
         mta_sts_mx=["mx1.shop.example", "*.mx.shop.example"],

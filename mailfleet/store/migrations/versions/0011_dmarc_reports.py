@@ -40,7 +40,7 @@ def upgrade() -> None:
         words("domain"),
         number("day"),
         *(words(name) for name in ("header_from", "ip")),
-        *(number(name) for name in ("dkim", "spf")),
+        *(number(name) for name in ("dkim", "spf", "held")),
         *(words(name) for name in ("signed_by", "known_as", "reasons", "why")),
         number("messages"),
         sa.PrimaryKeyConstraint("report", "n"),
