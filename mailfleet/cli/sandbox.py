@@ -104,16 +104,63 @@ def _save(folder: Path, into: Path, address: str | None, as_json: bool) -> None:
     try:
         count = mail.save(folder, into, address)
     except OSError as error:
-        raise CliError(
-            f"cannot write there: {error.strerror}",
-            where=str(into),
-            mend="choose another folder with --save",
-            code=ExitCode.USAGE,
-        ) from None
+        raise _not_writable(into, error, "choose another folder with --save") from None
     if as_json:
         show.json_line({"saved": count, "folder": str(into)})
     else:
         show.say(show.stdout(), f"Wrote {count:,} messages to {into}")
+
+
+@app.command("dmarc-reports")
+def dmarc_reports(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files go; it is made if need be.")],
+    as_json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Write the DMARC aggregate reports that each provider would send about the mail it took or refused, one file a day."""
+    from mailfleet.config.settings import load
+    from mailfleet.sandbox.dmarc_reports import write
+
+    known = _sandbox_folder(data)
+    try:
+        done = write(known, folder, load(data=known).sandbox.address_base)
+    except OSError as error:
+        raise _not_writable(folder, error, "choose another folder") from None
+    if as_json:
+        show.json_line(done)
+        return
+    console = show.stdout()
+    if done["files"]:
+        columns = ("messages", "passed")
+        rows = [
+            (
+                one["provider"],
+                one["domain"],
+                rfc3339(one["begin"] * 1000)[:10],
+                *map(show.number, (one[name] for name in columns)),
+            )
+            for one in done["files"]
+        ]
+        show.table(console, ("provider", "domain", "day (UTC)", *columns), rows, right=columns)
+        show.say(console)
+    show.say(console, f"Wrote {len(done['files']):,} reports to {folder}")
+    for what, count in _left_out(done["left_out"]):
+        show.say(console, f"{count:,} not in any report: {what}")
+
+
+def _left_out(left_out: Mapping[str, Any]) -> list[tuple[str, int]]:
+    without, shown = left_out["no_policy"], sorted(left_out["no_policy"])[:5]
+    more = ", ..." if len(without) > len(shown) else ""
+    reasons = (
+        (f"no DMARC policy is found for {', '.join(shown)}{more}", sum(without.values())),
+        ("the From field does not name one domain, or an earlier version logged them", left_out["no_domain"]),
+        ("refused before the message was seen", left_out["not_seen"]),
+    )
+    return [(what, count) for what, count in reasons if count]
+
+
+def _not_writable(folder: Path, error: OSError, mend: str) -> CliError:
+    return CliError(f"cannot write there: {error.strerror}", where=str(folder), mend=mend, code=ExitCode.USAGE)
 
 
 def _message_object(message: Any) -> dict[str, Any]:

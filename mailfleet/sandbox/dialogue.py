@@ -37,6 +37,7 @@ class Dialogue:
         self._scanned = 0
         self._state = _COMMAND
         self._greeted = False
+        self._name = ""  # that the client gave in EHLO or HELO
         self._offered: frozenset[str] = frozenset()  # extensions the client was told about
         self._transaction: Transaction | None = None
         self._chunks = bytearray()
@@ -139,6 +140,7 @@ class Dialogue:
             return
         self._reset()
         self._greeted = True
+        self._name = name.strip()
         self._offered = spec.extensions | {"SIZE"}
         text = spec.words["ehlo"].lines[0].format(host=spec.host, client=self._client)
         lines = [text, f"SIZE {spec.max_message_bytes}", *sorted(spec.extensions)]
@@ -152,7 +154,7 @@ class Dialogue:
             self._complain(b"501 5.5.4 HELO needs a name\r\n")
             return
         self._reset()
-        self._greeted, self._offered = True, frozenset()
+        self._greeted, self._name, self._offered = True, name.strip(), frozenset()
         self.out.append(f"250 {self._spec.host}\r\n".encode())
 
     def _starttls(self, rest: str) -> None:
@@ -173,7 +175,7 @@ class Dialogue:
         elif (parsed := parse_path(rest, "FROM")) is None:
             self._complain(b"501 5.5.4 Syntax: MAIL FROM:<address>\r\n")
         else:
-            transaction = Transaction(parsed[0])
+            transaction = Transaction(parsed[0], helo=self._name)
             refusal = self._mail_parameters(transaction, parsed[1])
             if not refusal and not transaction.sender.isascii() and not transaction.smtputf8:
                 refusal = b"553 5.6.7 Non-ASCII addresses need SMTPUTF8\r\n"  # RFC 6531 3.5

@@ -1,7 +1,8 @@
 """The providers' log of decisions, ``DATA/sandbox/decisions.log``: one JSON array a line, appended before the reply is said.
 
-The first line names the columns. A line costs about 200 bytes. Nothing is synced: the log survives the death of the process,
-not of the machine, which is all that a simulated provider promises.
+The first line names the columns; a log that an earlier version began, with fewer of them, gets such a line again where the new
+ones start. A line costs about 250 bytes. Nothing is synced: the log survives the death of the process, not of the machine,
+which is all that a simulated provider promises.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class Decision(NamedTuple):
     ``code`` 0 means that the connection was closed without a reply. ``repeat`` marks a delivery that had been accepted (or
     refused for good) before. ``signature`` is ``ok``, ``bad``, ``absent`` or, when the message was not seen whole, empty.
     ``segment``, ``offset`` and ``length`` say where the accepted message lies in the spool; segment 0 is nowhere.
+    ``header_from`` and ``dkim`` are as in ``signatures.Seen``. ``helo`` is kept for a null reverse-path only, whose SPF is that
+    of this name (RFC 7208 2.4).
     """
 
     at_ms: int
@@ -41,6 +44,9 @@ class Decision(NamedTuple):
     segment: int = 0
     offset: int = 0
     length: int = 0
+    header_from: str = ""
+    dkim: str = ""
+    helo: str = ""
 
     @property
     def accepted(self) -> bool:
@@ -54,6 +60,7 @@ class Decision(NamedTuple):
 
 
 _HEAD = orjson.dumps(Decision._fields) + b"\n"
+_ANY_HEAD = b'["at_ms",'
 
 
 def log_path(data_dir: Path) -> Path:
@@ -69,7 +76,7 @@ class JournalWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         _cut_torn_tail(self._descriptor)
-        if os.fstat(self._descriptor).st_size == 0:
+        if os.pread(self._descriptor, len(_HEAD), 0) != _HEAD:
             _write_whole(self._descriptor, _HEAD)
 
     def append(self, decisions: list[Decision]) -> None:
@@ -96,7 +103,7 @@ def _lines(file: IO[bytes], offset: int) -> Iterator[tuple[int, Decision]]:
     for line in file:
         if not line.endswith(b"\n"):
             return  # torn, or being written at this moment
-        if line != _HEAD:
+        if not line.startswith(_ANY_HEAD):
             yield offset, Decision(*orjson.loads(line))
         offset += len(line)
 

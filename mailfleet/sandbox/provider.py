@@ -20,7 +20,7 @@ from mailfleet.sandbox.catalogue import EVERY_OTHER_DOMAIN, ProviderSpec, Words
 from mailfleet.sandbox.journal import Decision, JournalWriter
 from mailfleet.sandbox.manners import REASONS, SLOW_S, TRIES, Manner, manner_of
 from mailfleet.sandbox.memory import Memory, digest
-from mailfleet.sandbox.signatures import SignatureCheck
+from mailfleet.sandbox.signatures import NOT_SEEN, Seen, SignatureCheck
 from mailfleet.sandbox.spool import Place, SpoolWriter
 
 _MESSAGE_ID = re.compile(rb"\r\nmessage-id:[ \t]*(?:\r\n[ \t]+)?(<[^>\r\n]*>)", re.IGNORECASE)
@@ -46,6 +46,7 @@ class Transaction:
 
     sender: str
     smtputf8: bool = False
+    helo: str = ""
     recipients: list[tuple[Address, Manner]] = field(default_factory=list)
 
     @property
@@ -154,17 +155,17 @@ class Provider:
         # A message without Message-ID is known by its bytes.
         message_id = found[1].decode("utf-8", "replace") if found else f"<{digest(message.hex()):016x}@no-message-id>"
         key, reason = self._fault(transaction, message, head)
-        signature = self._desk.signatures.check(message, self._desk.clock.now_ms())
+        seen = self._desk.signatures.check(message, head, self._desk.clock.now_ms())
         words = self.spec.words[key]
         place = _NOWHERE
         refused = self._model_refuses(client) if key == "accepted" else ""
         if refused:
-            return self._refuse_by_model(transaction, client, message_id, signature, refused)
+            return self._refuse_by_model(transaction, client, message_id, seen, refused)
         try:
             if key == "accepted":
                 place = self._desk.spool.append(message)
             decisions = self._decisions(
-                transaction, client, reason, words, message_id=message_id, signature=signature, place=place
+                transaction, client, reason, words, message_id=message_id, seen=seen, place=place
             )
             self._desk.record(decisions)
         except OSError:
@@ -192,11 +193,9 @@ class Provider:
         replies = model.offer(hours - self._desk.model_from_h, client, name, 1, ENGAGED_SHARE).replies
         return next((words for words in replies if words), "")
 
-    def _refuse_by_model(
-        self, transaction: Transaction, client: str, message_id: str, signature: str, text: str
-    ) -> Answer:
+    def _refuse_by_model(self, transaction: Transaction, client: str, message_id: str, seen: Seen, text: str) -> Answer:
         words = Words.parse(text.replace("{", "(").replace("}", ")"))
-        decisions = self._decisions(transaction, client, "model", words, message_id=message_id, signature=signature)
+        decisions = self._decisions(transaction, client, "model", words, message_id=message_id, seen=seen)
         try:
             self._desk.record(decisions)
         except OSError:
@@ -251,7 +250,7 @@ class Provider:
         *,
         message_id: str = "",
         phase: str = journal.MESSAGE,
-        signature: str = "",
+        seen: Seen = NOT_SEEN,
         place: Place = _NOWHERE,
     ) -> list[Decision]:
         now_ms = self._desk.clock.now_ms()
@@ -268,10 +267,13 @@ class Provider:
                 words.code,
                 words.enhanced,
                 reason,
-                signature=signature,
+                signature=seen.signature,
                 segment=place.segment,
                 offset=place.offset,
                 length=place.length,
+                header_from=seen.header_from,
+                dkim=seen.dkim,
+                helo="" if transaction.sender else transaction.helo,
             )
             made.append(one._replace(repeat=True) if self._desk.memory.settled(one) else one)
         return made

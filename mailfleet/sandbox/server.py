@@ -27,7 +27,6 @@ from mailfleet.sandbox.zone import Zone
 _IDLE_S = 300.0  # RFC 5321 4.5.3.2.7
 _SWEEP_S = 15.0
 _GOODBYE_S = 2.0
-_DOWN_ADDRESS = 250  # above address_base: nobody listens here
 
 
 class SandboxServer:
@@ -54,8 +53,7 @@ class SandboxServer:
     async def start(self) -> None:
         """Rebuild the state from the log, then listen. Raises ``ConfigError`` naming a port that is taken; nothing is left open."""
         sandbox = self._settings.sandbox
-        base = ipaddress.IPv4Address(sandbox.address_base)
-        zone = Zone(self._specs, self.addresses, str(base + _DOWN_ADDRESS), self._published)
+        zone = Zone(self._specs, sandbox.address_base, self._published)
         self._dns = DnsServer(Answerer(zone, self._published), sandbox.dns_port)
         hosts = [host for spec in self._specs for group, _ in spec.mx for host in group]
         tls = certificate.server_context(hosts, self._clock.now_ms())

@@ -5,6 +5,7 @@ Names with a meaning of their own are in ``SPECIAL``; ``docs/guides/sandbox.md``
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 
 import dns.flags
@@ -16,7 +17,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from mailfleet.sandbox.catalogue import EVERY_OTHER_DOMAIN, ProviderSpec
+from mailfleet.sandbox.catalogue import EVERY_OTHER_DOMAIN, ProviderSpec, provider_addresses
 from mailfleet.sandbox.published import TTL_S, Published
 
 NXDOMAIN = "nxdomain"
@@ -39,19 +40,16 @@ SPECIAL: Mapping[str, str] = {
 DOWN_HOST = "down.mx.smallbiz.example"
 NAME_SERVER = "ns.sandbox.example"
 _SOA = f"{NAME_SERVER}. postmaster.sandbox.example. 1 3600 600 86400 1"
+_DOWN_ADDRESS = 250  # above address_base: nobody listens here
 _NEGATIVE_TTL_S = 1  # RFC 2308: a record published a moment later must be found
 
 
 class Zone:
-    """Answers questions. ``down_address`` is a loopback address where nobody listens on the providers' port."""
+    """Answers questions. Raises ``ConfigError`` where ``address_base`` has no room above it or is not loopback."""
 
-    def __init__(
-        self,
-        specs: tuple[ProviderSpec, ...],
-        addresses: Mapping[str, str],
-        down_address: str,
-        published: Published,
-    ) -> None:
+    def __init__(self, specs: tuple[ProviderSpec, ...], address_base: str, published: Published) -> None:
+        addresses = provider_addresses(specs, address_base)
+        down_address = str(ipaddress.IPv4Address(address_base) + _DOWN_ADDRESS)
         self._published = published
         self._mx: dict[str, tuple[str, ...]] = {}
         self._address = {DOWN_HOST: down_address, NAME_SERVER: "127.0.0.1"}

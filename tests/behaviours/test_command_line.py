@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import stat
 from collections import Counter
@@ -160,6 +161,21 @@ def test_sandbox_report(sandbox: Server, campaign: str) -> None:
         assert counts["repeats"] == counts["bad_signatures"] == 0
     assert found["providers"]["yahoo"]["refused"] == {"unknown-user": 1}
     assert found == sandbox.report()
+
+
+def test_sandbox_dmarc_reports_pass_for_mail_that_mailfleet_sent(
+    sandbox: Server, campaign: str, tmp_path: Path
+) -> None:
+    (found,) = sandbox.cli("sandbox", "dmarc-reports", str(tmp_path), "--json").objects
+    assert sorted(one["file"] for one in found["files"]) == sorted(str(path) for path in tmp_path.iterdir())
+    assert {one["provider"] for one in found["files"]} >= {"gmail", "outlook", "smallbiz"}
+    assert all(one["passed"] == one["messages"] > 0 for one in found["files"])
+    totals, left_out = sandbox.report()["totals"], found["left_out"]
+    assert (left_out["no_policy"], left_out["no_domain"]) == ({}, 0)
+    assert found["messages"] + left_out["not_seen"] == totals["accepted"] + sum(totals["refused"].values())
+    for one in found["files"]:
+        document = gzip.decompress(Path(one["file"]).read_bytes()).decode()
+        assert document.count("<dkim>pass</dkim>") == document.count("<spf>pass</spf>") == document.count("<record>")
 
 
 def test_sandbox_inbox_saves_byte_for_byte(sandbox: Server, campaign: str, tmp_path: Path) -> None:

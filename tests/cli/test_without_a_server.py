@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from mailfleet.sandbox.journal import MESSAGE, Decision, JournalWriter
+from mailfleet.sandbox.published import publish
 from mailfleet.sandbox.spool import SpoolWriter
 
 MAIL = b"From: Shop <news@shop.example>\r\nSubject: =?utf-8?q?F=C3=BCr_dich?=\r\nMessage-ID: <1@shop.example>\r\n\r\nHello\r\n"
@@ -92,6 +94,27 @@ def test_the_inbox_is_listed_and_saved_byte_for_byte(mailfleet: Any, tmp_path: P
     result = mailfleet("sandbox", "inbox", "--save", str(tmp_path / "out"), "--json", *data)
     assert json.loads(result.stdout)["saved"] == 1
     assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [MAIL]
+
+
+def test_dmarc_reports_are_written_and_listed(mailfleet: Any, tmp_path: Path) -> None:
+    publish(tmp_path, "_dmarc.shop.example", "TXT", "v=DMARC1; p=none")
+    for domain in ("shop.example", "nobody.example", ""):
+        decide(tmp_path, "ann@gmail.com", 250, "", signature="ok", header_from=domain, dkim=f"pass {domain or 'x'} s1")
+    decide(tmp_path, "unknown@gmail.com", 550, "unknown-user")
+    arguments = ("sandbox", "dmarc-reports", str(tmp_path / "out"), "--data", str(tmp_path))
+    found = json.loads(mailfleet(*arguments, "--json").stdout)
+    (one,) = found["files"]
+    assert Path(one["file"]).parent == tmp_path / "out"
+    assert gzip.decompress(Path(one["file"]).read_bytes()).startswith(b"<?xml")
+    assert (one["provider"], one["domain"], one["messages"], one["passed"]) == ("gmail", "shop.example", 1, 1)
+    assert found["left_out"] == {"no_policy": {"nobody.example": 1}, "no_domain": 1, "not_seen": 1}
+    shown = mailfleet(*arguments).stdout
+    assert any(line.split()[:2] == ["gmail", "shop.example"] for line in shown.splitlines())
+    assert "1 not in any report: no DMARC policy is found for nobody.example" in shown
+    (tmp_path / "file").write_text("")
+    wrong = mailfleet("sandbox", "dmarc-reports", str(tmp_path / "file"), "--data", str(tmp_path))
+    assert wrong.exit_code == 2
+    assert "cannot write there" in wrong.stderr
 
 
 def test_without_a_sandbox_the_way_to_start_one_is_told(mailfleet: Any) -> None:
