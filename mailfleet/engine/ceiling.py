@@ -156,11 +156,11 @@ class Ceilings:
 
     def wanted(self, lane: Member) -> bool:
         """Whether a connection of this lane is waited for by another."""
-        return any(one.wanted(lane) for one in self._over)
+        return bool(self._over) and any(one.wanted(lane) for one in self._over)
 
     def in_pace(self, lane: Member) -> bool:
         """Whether the rates let one more leave now; if not, the lane is woken when it is its turn."""
-        return all(one.in_pace(lane) for one in self._over)
+        return not self._over or all(one.in_pace(lane) for one in self._over)
 
     def took(self) -> None:
         """A message begins."""

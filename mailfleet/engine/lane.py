@@ -16,6 +16,7 @@ from mailfleet.engine.lane_edges import LaneEdges
 from mailfleet.engine.limits import LaneLimits
 from mailfleet.engine.line import Item, Line
 from mailfleet.engine.settle import Attempt
+from mailfleet.engine.waiters import Waiters
 from mailfleet.policy.egress import is_full
 from mailfleet.policy.outcome import Action, Outcome, Phase
 from mailfleet.policy.rates import Pace, Rate, scaled
@@ -69,7 +70,7 @@ class Lane:
         self._lines: dict[asyncio.Task[None], Line] = {}
         self._active = 0  # of the lines: those that still take work, not those that only close their connection
         self._idle: set[Line] = set()  # of these, those that have nothing under way
-        self._work = asyncio.Event()
+        self._waiters = Waiters()  # lines that have nothing to do
         self.settled = 0  # attempts that reached the remote, so far
         self._good = 0
         self._pace_s: float | None = None  # how long an attempt takes, lately
@@ -125,7 +126,7 @@ class Lane:
             other.keep_to(limits, permille)
         if self._family is not None:
             self._family.keep_to(max(1, self._most()), self._rates())
-        self._work.set()
+        self._waiters.call_all()
         self._staff()
 
     def family(self) -> tuple[Ceiling, ...]:
@@ -166,7 +167,7 @@ class Lane:
         """Take claimed deliveries; the urgent overtake."""
         for claimed in claims:
             heapq.heappush(self._heap, Item(priority, next(self._order), claimed, 0))
-        self._work.set()
+        self._waiters.call(len(claims))
         self._staff()
         if priority <= URGENT:  # lines that wait for a turn with bulk in mind are let through
             asking = [line for line in self._lines.values() if line.asked]
@@ -178,14 +179,14 @@ class Lane:
         return self._out | {item.claimed.id for item in self._heap}
 
     def wake(self) -> None:
-        """There may be room again under the ceiling, or time has come."""
-        self._work.set()
+        """There may be room again under the ceiling, or time has come: for one, who sees to it that others are called."""
+        self._waiters.call(1)
         self._staff()
 
     def make_room(self) -> None:
         """A lane to another site of the provider waits for a connection: idle lines end."""
         if self._idle:
-            self._work.set()
+            self._waiters.call_all()
 
     def let_go(self) -> list[Claimed]:
         """What waits here and was never tried, for others to take."""
@@ -199,7 +200,7 @@ class Lane:
         """Take nothing new; returns what was never tried, to be released. Attempts under way go on."""
         self._stopping = True
         left = self.let_go()
-        self._work.set()
+        self._waiters.call_all()
         for line in self._lines.values():
             line.kick()
         return left
@@ -240,6 +241,8 @@ class Lane:
         self._idle.discard(line)
         self._pace.take(self._now_ms())
         self._over.took()
+        if self._heap and self._waiters and self._in_pace():
+            self._waiters.call(1)
         if len(self._heap) * 2 < self.target:
             if not self._heap:
                 self.target = min(MAX_TARGET, self.target * 2)
@@ -258,8 +261,7 @@ class Lane:
         try:
             async with asyncio.timeout(self.limits.idle_connection_s):
                 while not self._stopping and self._active <= self.allowed and not self.gives_way:
-                    self._work.clear()
-                    await self._work.wait()
+                    await self._waiters.wait()
                     if self.may_take(line):
                         return True
                 return False
@@ -275,13 +277,14 @@ class Lane:
         """The line takes nothing more."""
         self._active -= 1
         self._idle.discard(line)
+        self._waiters.call(1)  # what it may have been called for
         self._staff()  # the last to go must not leave anything behind
 
     def put_back(self, item: Item) -> None:
         """A delivery that is to be tried again at once, on another connection."""
         self._is_over(item.claimed.id)
         heapq.heappush(self._heap, item)
-        self._work.set()
+        self._waiters.call(1)
 
     async def unfit(self, claimed: Claimed) -> Outcome | None:
         """What keeps a delivery from leaving in the manner that it wants; None when nothing does."""

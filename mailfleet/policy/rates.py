@@ -81,6 +81,11 @@ class Pace:
         self._next_ms = [now_ms] * len(self.rates)
         self._under_way = 0
         self._over: list[deque[float]] = [deque(maxlen=min(one.messages, REMEMBERED)) for one in self.rates]
+        self._remembered = [
+            (one.messages, one.period_ms, over)
+            for one, over in zip(self.rates, self._over, strict=True)
+            if one.messages <= REMEMBERED
+        ]
         self._burst = [max(1, min(one.messages // 2, int(SHORTEST_MS / one.gap_ms))) for one in self.rates]
         self._gap_ms = [
             one.period_ms * MARGIN / (one.messages - burst + 1)
@@ -89,16 +94,17 @@ class Pace:
 
     def wait_ms(self, now_ms: float) -> float:
         """Until the next may leave; 0 when it may now. What is under way may make it longer: ask again."""
-        wait_ms = max([0.0, *(due_ms - now_ms for due_ms in self._next_ms)])
-        for rate, over in zip(self.rates, self._over, strict=True):
-            if rate.messages > REMEMBERED:
-                continue
-            free = rate.messages - self._under_way  # of those that are over, so many less one may lie in this period
+        until_ms = now_ms  # without max(): it is asked several times for each message
+        for due_ms in self._next_ms:
+            if due_ms > until_ms:
+                until_ms = due_ms
+        for messages, period_ms, over in self._remembered:
+            free = messages - self._under_way  # of those that are over, so many less one may lie in this period
             if free <= 0:
-                wait_ms = max(wait_ms, SHORTEST_MS)
-            elif len(over) >= free:
-                wait_ms = max(wait_ms, over[-free] + rate.period_ms - now_ms)
-        return wait_ms
+                until_ms = max(until_ms, now_ms + SHORTEST_MS)
+            elif len(over) >= free and over[-free] + period_ms > until_ms:
+                until_ms = over[-free] + period_ms
+        return until_ms - now_ms
 
     def take(self, now_ms: float) -> None:
         """One begins."""
