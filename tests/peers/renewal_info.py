@@ -80,7 +80,7 @@ class RenewalDoor:
 
     def _passed_on(
         self, method: str, path: str, body: bytes, headers: dict[str, str], port: int
-    ) -> tuple[int, Any, bytes]:
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
         """Pebble makes every address from the ``Host`` that it is given: so all of them lead here."""
         connection = http.client.HTTPSConnection("127.0.0.1", port, context=self._behind, timeout=30)
         try:
@@ -91,7 +91,7 @@ class RenewalDoor:
             connection.close()
         if path == "/dir" and self.offers:
             told = json.dumps({**json.loads(told), "renewalInfo": f"{self.address}{PATH}"}).encode()
-        return answer.status, answer.headers, told
+        return answer.status, answer.getheaders(), told
 
     def _handler(self, port: int) -> type[BaseHTTPRequestHandler]:
         door = self
@@ -103,19 +103,19 @@ class RenewalDoor:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 own = door._own(urlsplit(self.path).path, _payload(body) if body else None)
                 if own is not None:
-                    more = {"Retry-After": own.retry_after} if own.retry_after else {}
+                    more = [("Retry-After", own.retry_after)] if own.retry_after else []
                     kind = "application/json" if own.status < 400 else "application/problem+json"
-                    self._send(own.status, {"Content-Type": kind, **more}, own.body)
+                    self._send(own.status, [("Content-Type", kind), *more], own.body)
                     return
                 headers = {
                     name: self.headers[name] for name in ("Host", "Content-Type", "User-Agent") if self.headers[name]
                 }
                 status, told, text = door._passed_on(self.command, self.path, body, headers, port)
-                self._send(status, {name: told[name] for name in KEPT if told[name]}, text)
+                self._send(status, [one for one in told if one[0] in KEPT], text)
 
-            def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            def _send(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
                 self.send_response(status)
-                for name, value in headers.items():
+                for name, value in headers:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
