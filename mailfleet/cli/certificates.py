@@ -38,7 +38,7 @@ def list_certificates(as_json: JsonOption = False, data: DataOption = None) -> N
             _FROM[one["issuer"]],
             show.moment(one["not_after"]) if one["not_after"] else "",
             show.moment(one["next_try"]) if one["next_try"] else "",
-            one["problem"] or _next_key(one),
+            one["problem"] or _next_key(one) or ("early, as the authority asks" if one["suggested"] else ""),
         ),
         "No certificate. Set acme.directory, or import one: mailfleet certificate import",
     )

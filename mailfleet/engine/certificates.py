@@ -7,16 +7,16 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import structlog
 
 from mailfleet.base.clock import Clock, rfc3339
 from mailfleet.base.errors import BusyError, ConfigError, ConflictError, InputError, NotFoundError
 from mailfleet.base.secretbox import SecretBox
-from mailfleet.engine.certificate_views import CertificateView
+from mailfleet.engine.certificate_views import CertificateView, HostKeys
 from mailfleet.engine.issuing import IssueError, Issuer, NotYetError
 from mailfleet.engine.key_records import Named
+from mailfleet.engine.renewal_times import RenewalTimes
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.sites import hosts_of
 from mailfleet.net import tls_keys
@@ -35,21 +35,6 @@ log = structlog.get_logger()
 OWN = "own"  # given by a person
 LOOK_MS = 60_000  # at the DNS, while a key waits for it
 _HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-
-
-class HostKeys(NamedTuple):
-    """What is shown for a host. ``shown`` and ``next`` are digests of keys as TLSA has them; empty where there is none to rely on.
-
-    ``source``: ``managed`` here; ``file`` of another program; ``waiting`` for the first one; ``makeshift``, which nobody trusts.
-    """
-
-    source: str
-    shown: str = ""
-    next: str = ""
-    changed_ms: int = 0
-    not_before_ms: int = 0
-    not_after_ms: int = 0
-    problem: str = ""
 
 
 class Certificates:
@@ -75,6 +60,7 @@ class Certificates:
         self._database, self._box, self._issuer, self._hostname = database, box, issuer, hostname.lower()
         self._next_key_ms, self._clock, self._time_scale = next_key_ms, clock, time_scale
         self._named, self._chain_file = named or _nothing_named, chain_file
+        self._times = RenewalTimes(database, issuer, clock, time_scale)
         self._looked_s: dict[str, float] = {}  # when the DNS was asked of a host's next key, by the monotonic clock
 
     # For people
@@ -253,11 +239,14 @@ class Certificates:
             return [kept.get(host) or self._none(host) for host in wanted]
 
         count = 0
-        for one in await self._database.read(find):
+        kept = await self._database.read(find)
+        for one in kept:
             switches = await self._may_switch(one, now_ms)
             if switches or one.next_try_ms <= now_ms:
                 await self._make(one, switches=switches)
                 count += 1
+        if not count:
+            await self._times.look(kept)
         return count
 
     async def _may_switch(self, kept: Certificate, now_ms: int) -> bool:
@@ -295,7 +284,7 @@ class Certificates:
             sealed = self._box.seal(await asyncio.to_thread(tls_keys.new_key), _label(host))
         key = self._box.open(sealed, _label(host))
         try:
-            chain = await self._issuer.issue(host, key)
+            chain = await self._issuer.issue(host, key, old.chain if old.issuer == self._issuer.name else "")
             read = read_chain(chain, key)
         except BusyError:
             raise
@@ -313,6 +302,7 @@ class Certificates:
             next_try_ms=rules.renewal_ms(read.not_before_ms, read.not_after_ms),
         )  # fmt: skip
         await self._database.write(lambda tx: self._keep(tx, made, switched=switches))
+        self._times.made(host)
         log.info("a certificate was made", host=host, until=rfc3339(read.not_after_ms))
 
     def _keep(self, tx: Tx, made: Certificate, *, switched: bool) -> None:
@@ -328,11 +318,13 @@ class Certificates:
         failures = old.failures + 1 if counts else old.failures
         wait_ms = rules.retry_ms(failures) if counts else rules.FIRST_WAIT_MS
         later = self._clock.now_ms() + round(wait_ms / self._time_scale)
+        wish = self._times.wish(old.host)
+        problem = f"{why}; {wish}" if wish else why
 
         def work(tx: Tx) -> None:
             now = rows.of_host(tx, old.host) or old
             if now.issuer != OWN:
-                rows.put(tx, now._replace(failures=failures, problem=why, next_try_ms=later))
+                rows.put(tx, now._replace(failures=failures, problem=problem, next_try_ms=later))
 
         await self._database.write(work)
 
@@ -358,6 +350,8 @@ class Certificates:
             state=rules.state(one.not_before_ms, one.not_after_ms, now_ms),
             not_after=rfc3339(one.not_after_ms) if one.not_after_ms else "",
             next_try=rfc3339(one.next_try_ms) if one.next_try_ms else "",
+            suggested=not one.problem
+            and now_ms < one.next_try_ms < rules.renewal_ms(one.not_before_ms, one.not_after_ms),
             next_key=one.sealed_next is not None,
             next_key_from=rfc3339(one.next_since_ms + self._next_key_ms) if comes else "",
             tlsa=[tlsa_value(digest) for digest in (self._digest(sealed, one.host) for sealed in keys) if digest],

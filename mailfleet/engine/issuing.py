@@ -21,8 +21,10 @@ from mailfleet.net.acme_orders import AccountLostError, AcmeError, AcmeOrders, A
 from mailfleet.net.dns_query import DnsTemporary
 from mailfleet.net.dns_update import Change
 from mailfleet.net.guard import is_loopback
+from mailfleet.net.renewal_info import ask_renewal, certificate_id
 from mailfleet.net.tls_keys import LocalAuthority, new_key, signing_request
 from mailfleet.policy.dns_plan import Wanted
+from mailfleet.policy.renewal_info import Suggestion
 from mailfleet.store import certificates as rows
 from mailfleet.store import dns as dns_rows
 from mailfleet.store.certificates import Account, Challenge
@@ -46,8 +48,12 @@ class Issuer(Protocol):
 
     name: str
 
-    async def issue(self, host: str, key: bytes) -> str:
-        """The chain, PEM, for a host and a key. Raises ``IssueError``."""
+    async def issue(self, host: str, key: bytes, old: str = "") -> str:
+        """The chain, PEM, for a host and a key; ``old`` is the chain that it takes the place of. Raises ``IssueError``."""
+        ...
+
+    async def suggested(self, chain: str) -> Suggestion:
+        """When a chain that it made is to be renewed; what goes wrong is in the answer."""
         ...
 
 
@@ -74,24 +80,37 @@ class AcmeIssuer:
         self._clock = clock
         self._loopback_only = loopback_only
 
-    async def issue(self, host: str, key: bytes) -> str:
+    async def suggested(self, chain: str) -> Suggestion:
+        """As the protocol says."""
+        if self._out_of_bounds():
+            return Suggestion(problem=self._out_of_bounds())
+        return await asyncio.to_thread(ask_renewal, self._authority, chain, self._clock.now_ms())
+
+    async def issue(self, host: str, key: bytes, old: str = "") -> str:
         """As the protocol says. An account that the authority has closed is replaced, once."""
-        if self._loopback_only and not is_loopback(urlsplit(self._authority.directory).hostname or ""):
-            raise IssueError(f"{self._authority.directory} is not on this machine, and all is limited to loopback")
+        if self._out_of_bounds():
+            raise IssueError(self._out_of_bounds())
         if self._kind != "dns-01":
             await self._must_have_an_address(host)
             if not await self._entrance():  # an authority counts every look that finds nobody
                 raise NotYetError("the entrance for its questions is not open: is the front running?")
         csr = await asyncio.to_thread(signing_request, host, key)
+        replaces = certificate_id(old) if old else ""
         try:
             try:
-                return await self._order(host, csr)
+                return await self._order(host, csr, replaces)
             except AccountLostError as lost:
                 log.warning("an account with a certificate authority is replaced", reason=str(lost))
                 await self._database.write(lambda tx: rows.forget_account(tx, self._authority.directory))
-                return await self._order(host, csr)
+                return await self._order(host, csr, replaces)
         except (AcmeError, ConflictError) as error:
             raise IssueError(str(error)) from None
+
+    def _out_of_bounds(self) -> str:
+        """Why it may not be asked at all; empty where it may."""
+        if not self._loopback_only or is_loopback(urlsplit(self._authority.directory).hostname or ""):
+            return ""
+        return f"{self._authority.directory} is not on this machine, and all is limited to loopback"
 
     async def _must_have_an_address(self, host: str) -> None:
         try:
@@ -101,9 +120,9 @@ class AcmeIssuer:
             raise NotYetError(str(temporary)) from None
         raise NotYetError(f"{host} has no address in the DNS yet: publish it as planned")
 
-    async def _order(self, host: str, csr: bytes) -> str:
+    async def _order(self, host: str, csr: bytes, replaces: str) -> str:
         orders = await self._account()
-        order, asked = await asyncio.to_thread(orders.begin, csr, self._kind)
+        order, asked = await asyncio.to_thread(orders.begin, csr, self._kind, replaces)
         try:
             for _, one in asked:
                 await self._put(one)
@@ -165,7 +184,11 @@ class LocalIssuer:
         self._folder = folder
         self._authority: LocalAuthority | None = None
 
-    async def issue(self, host: str, key: bytes) -> str:
+    async def suggested(self, chain: str) -> Suggestion:
+        """Nothing: our own margin is its as well."""
+        return Suggestion()
+
+    async def issue(self, host: str, key: bytes, old: str = "") -> str:
         """As the protocol says."""
         return await asyncio.to_thread(self.issue_now, [x509.DNSName(host)], key)
 

@@ -7,7 +7,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 
 from mailfleet.base.clock import rfc3339
-from mailfleet.engine.certificates import HostKeys
+from mailfleet.engine.certificate_views import HostKeys
 from mailfleet.engine.domain_checks import DomainChecker, heard, known
 from mailfleet.engine.server_facts import Install, counts
 from mailfleet.mail.spf import SpfResult, check_host

@@ -17,7 +17,8 @@ from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError, ConflictError, NotFoundError
 from mailfleet.base.ids import IdGenerator
 from mailfleet.engine import check_book
-from mailfleet.engine.certificates import Certificates, HostKeys
+from mailfleet.engine.certificate_views import HostKeys
+from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.dns_plans import PlanWriter, published
 from mailfleet.engine.dns_publish import DnsPublisher, Zones
 from mailfleet.engine.domain_views import PastCheckView, ServerChecksView, ServerPlanView, ServerPublishView

@@ -15,6 +15,7 @@ import requests
 from acme import challenges, client, errors, messages
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from josepy.json_util import field
 from josepy.jwa import ES256
 from josepy.jwk import JWK, JWKEC
 
@@ -71,8 +72,8 @@ class AcmeOrders:
             user_agent=f"mailfleet/{mailfleet.__version__}",
             timeout=TIMEOUT_S,
         )
-        with _told(f"{authority.directory} cannot be asked"):
-            self._client = client.ClientV2(client.ClientV2.get_directory(authority.directory, net), net)
+        self._client = client.ClientV2(read_directory(authority, net), net)
+        self._net = net
 
     def register(self) -> str:
         """Make an account, or find ours again; returns its address. Raises ``AcmeError``."""
@@ -90,7 +91,7 @@ class AcmeOrders:
             terms_of_service_agreed=authority.agree_to_terms,
             external_account_binding=binding,
         )
-        with _told("no account"):
+        with told("no account"):
             try:
                 self.uri = str(self._client.new_account(new).uri)
             except errors.ConflictError as known:
@@ -98,13 +99,16 @@ class AcmeOrders:
                 self._client.net.account = messages.RegistrationResource(uri=self.uri, body=new)
         return self.uri
 
-    def begin(self, csr: bytes, kind: str) -> tuple[messages.OrderResource, list[tuple[messages.ChallengeBody, Asked]]]:
+    def begin(
+        self, csr: bytes, kind: str, replaces: str = ""
+    ) -> tuple[messages.OrderResource, list[tuple[messages.ChallengeBody, Asked]]]:
         """Order the certificate of a request (PEM). What is asked by way of ``kind`` is to be put in place before ``finish``.
 
-        What the authority still holds for proved is not among it. Raises ``AcmeError`` and ``AccountLostError``.
+        What the authority still holds for proved is not among it. ``replaces``: what the one before is called (RFC 9773 5), if
+        there is one. Raises ``AcmeError`` and ``AccountLostError``.
         """
-        with _told("the order is refused", lost=True):
-            order = self._client.new_order(csr)
+        with told("the order is refused", lost=True):
+            order = self._order(csr, replaces if renewal_address(self._client.directory) else "")
         asked = []
         for authorization in order.authorizations:
             body = authorization.body
@@ -121,34 +125,58 @@ class AcmeOrders:
             asked.append((challenge, Asked(body.identifier.value, challenge.chall.encode("token"), text)))
         return order, asked
 
+    def _order(self, csr: bytes, replaces: str) -> messages.OrderResource:
+        """An authority may not take a certificate for replaced, as after an account was; then the order goes without it."""
+        self._net.replaces = replaces
+        try:
+            return self._client.new_order(csr)
+        except (messages.Error, errors.ConflictError) as error:
+            if not replaces or (isinstance(error, messages.Error) and error.code == "rateLimited"):
+                raise
+        self._net.replaces = ""
+        return self._client.new_order(csr)
+
     def finish(self, order: messages.OrderResource, asked: list[tuple[messages.ChallengeBody, Asked]]) -> str:
         """Say that all is in place, and wait for the certificate: the chain, PEM. Raises ``AcmeError``."""
         until = datetime.now() + timedelta(seconds=ORDER_S)  # noqa: DTZ005 - what the library compares it with
-        with _told("the authority did not accept the proof"):
+        with told("the authority did not accept the proof"):
             for challenge, _ in asked:
                 self._client.answer_challenge(challenge, challenge.chall.response(self._key))
             return str(self._client.poll_and_finalize(order, until).fullchain_pem)
 
     def close_account(self) -> None:
         """For good (RFC 8555 7.3.6); the authority knows it no more. Raises ``AcmeError``."""
-        with _told("the account cannot be closed"):
+        with told("the account cannot be closed"):
             self._client.deactivate_registration(
                 messages.RegistrationResource(uri=self.uri, body=messages.Registration())
             )
 
 
-class _Network(client.ClientNetwork):
-    """The library tries a request again once when its nonce is refused; RFC 8555 6.5 sets no limit."""
+class _Renewal(messages.NewOrder):
+    """RFC 9773 5."""
 
-    def post(self, *args: Any, **kwargs: Any) -> requests.Response:
+    replaces: str = field("replaces")
+
+
+class _Network(client.ClientNetwork):
+    """The library tries a request again once when its nonce is refused; RFC 8555 6.5 sets no limit.
+
+    ``replaces`` goes into orders, for which the library has no place.
+    """
+
+    replaces = ""
+
+    def post(self, url: str, obj: Any, *args: Any, **kwargs: Any) -> requests.Response:
         """As of the library."""
+        if self.replaces and isinstance(obj, messages.NewOrder):
+            obj = _Renewal(**dict(obj), replaces=self.replaces)
         for _ in range(NONCE_TRIES - 1):
             try:
-                return super().post(*args, **kwargs)
+                return super().post(url, obj, *args, **kwargs)
             except messages.Error as error:
                 if error.code != "badNonce":
                     raise
-        return super().post(*args, **kwargs)
+        return super().post(url, obj, *args, **kwargs)
 
 
 @challenges.ChallengeResponse.register
@@ -170,8 +198,25 @@ class TlsAlpn01(challenges.KeyAuthorizationChallenge):
         return self.key_authorization(account_key)
 
 
+def read_directory(authority: Authority, net: client.ClientNetwork) -> messages.Directory:
+    """What it can be asked for, and where (RFC 8555 7.1.1). Raises ``AcmeError``."""
+    with told(f"{authority.directory} cannot be asked"):
+        try:
+            return client.ClientV2.get_directory(authority.directory, net)
+        except (TypeError, AttributeError):  # JSON, and no object
+            raise AcmeError(f"{authority.directory} cannot be asked: it is no directory") from None
+
+
+def renewal_address(directory: messages.Directory) -> str:
+    """Below which an authority says when to renew (RFC 9773); empty where it does not."""
+    try:
+        return str(directory["renewalInfo"])
+    except KeyError:
+        return ""
+
+
 @contextmanager
-def _told(what: str, *, lost: bool = False) -> Iterator[None]:
+def told(what: str, *, lost: bool = False) -> Iterator[None]:
     """Whatever goes wrong, as an ``AcmeError`` in words for people."""
     try:
         yield

@@ -75,6 +75,17 @@ def put(tx: Tx, certificate: Certificate) -> None:
     )
 
 
+def plan(tx: Tx, certificate: Certificate, renew_ms: int) -> bool:
+    """Renew a certificate at that time; False where it has changed meanwhile, or something is the matter with it."""
+    return bool(
+        tx.run(
+            "UPDATE certificate SET next_try_ms = ?"
+            " WHERE host = ? AND chain = ? AND next_try_ms = ? AND failures = 0 AND problem = ''",
+            (renew_ms, certificate.host, certificate.chain, certificate.next_try_ms),
+        )
+    )
+
+
 def remove(tx: Tx, host: str) -> bool:
     """False where there is none."""
     return bool(tx.run("DELETE FROM certificate WHERE host = ?", (host,)))

@@ -14,6 +14,7 @@ from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.key_records import Named
 from mailfleet.engine.requests import Actor
 from mailfleet.net.tls_keys import key_digest, new_key
+from mailfleet.policy.renewal_info import Suggestion
 from tests.engine.plant import DOMAIN, HOST, NOW_MS, OWNER, Plant
 from tests.net.handshakes import AUTHORITY
 
@@ -153,7 +154,10 @@ class _Made:
 
     name = "acme"
 
-    async def issue(self, host: str, key: bytes) -> str:
+    async def suggested(self, chain: str) -> Suggestion:
+        return Suggestion()
+
+    async def issue(self, host: str, key: bytes, old: str = "") -> str:
         return AUTHORITY.issue([x509.DNSName(host)], key, NOW)
 
 

@@ -27,7 +27,7 @@ class Pebble:
         if not PROGRAM.exists():
             pytest.fail("Pebble is missing: run scripts/install-pebble")
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._dns = folder, dns
+        self.folder, self._dns = folder, dns
         self.port, self._manage = free_port(), free_port()
         authority = trustme.CA()
         own = authority.issue_cert("localhost", "127.0.0.1")
@@ -59,14 +59,14 @@ class Pebble:
     def start(self) -> None:
         """It forgets accounts and certificates, and has other roots, at each start."""
         self._process = subprocess.Popen(
-            [str(PROGRAM), "-config", str(self._folder / "config.json"), "-dnsserver", self._dns, "-strict"],
-            stdout=(self._folder / "log").open("ab"),
+            [str(PROGRAM), "-config", str(self.folder / "config.json"), "-dnsserver", self._dns, "-strict"],
+            stdout=(self.folder / "log").open("ab"),
             stderr=subprocess.STDOUT,
             env={**os.environ, "PEBBLE_VA_NOSLEEP": "1"},
         )
         until = time.monotonic() + START_S
         while not self._answers():
-            assert self._process.poll() is None, (self._folder / "log").read_text()
+            assert self._process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < until, "Pebble does not start"
             time.sleep(0.05)
 
@@ -80,7 +80,7 @@ class Pebble:
 
     def log(self) -> str:
         """What it did."""
-        return (self._folder / "log").read_text()
+        return (self.folder / "log").read_text()
 
     def close(self) -> None:
         """End it."""

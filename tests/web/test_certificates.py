@@ -80,6 +80,17 @@ async def test_a_certificate_is_made_renewed_and_removed(browser: Browser, url: 
     assert await engine.certificates.pairs() == {}
 
 
+async def test_a_time_that_the_authority_asks_for_is_told_as_such(browser: Browser, url: str, engine: Any) -> None:
+    await engine.certificates.run_due()
+    page = await open_page(browser, url)
+    row = page.locator(".certificate").filter(has_text=HOST)
+    await expect(row).not_to_contain_text("as the authority asks")
+    (kept,) = await engine.database.read(rows.every)
+    at_ms = SystemClock().now_ms() + 10 * DAY_MS
+    assert await engine.database.write(lambda tx: rows.plan(tx, kept, at_ms))
+    await expect(row).to_contain_text("in 9 d, as the authority asks")
+
+
 async def test_a_certificate_is_imported(browser: Browser, url: str, engine: Any) -> None:
     page = await open_page(browser, url)
     chain, key = made(HOST, "*.us.test")
