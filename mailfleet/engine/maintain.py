@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from mailfleet.base.clock import Clock
+from mailfleet.base.clock import STEP_MS, Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.engine import braking, warming
 from mailfleet.engine.blocklists import Blocklists
@@ -31,7 +31,6 @@ log = structlog.get_logger()
 
 TICK_S = 0.5
 KEEP_ANSWERS_MS = 86_400_000  # an idempotency key is good for a day
-STEP_MS = 2000  # a clock that goes back by more was set back; less is how clocks are kept right
 
 
 class Maintainer:

@@ -6,12 +6,13 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import orjson
 import structlog
 
-from mailfleet.base.clock import Clock, rfc3339
+from mailfleet.base.clock import STEP_MS, Clock, rfc3339
 from mailfleet.base.errors import BusyError
 from mailfleet.base.ids import IdGenerator, public
 from mailfleet.config.retry import Retry
@@ -67,7 +68,7 @@ class Attempt(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """A settlement with what is written beside it."""
+    """A settlement with what is written beside it. ``ahead_ms``: of the wall clock before the monotonic one, when it was decided."""
 
     settlement: Settlement
     suppression: NewSuppression | None = None
@@ -75,6 +76,14 @@ class Settled(NamedTuple):
     envelope: str | None = None  # the new stored envelope, when it changed
     brakes: tuple[Decision, ...] = ()
     domain: str = ""
+    ahead_ms: int = 0
+
+    def at(self, ahead_ms: int) -> Settlement:
+        """As it is to be written now. A retry that was decided before the clock was set back is not put off by as much."""
+        step_ms = self.ahead_ms - ahead_ms
+        if self.settlement.state is not DeliveryState.QUEUED or step_ms <= STEP_MS:
+            return self.settlement
+        return replace(self.settlement, due_ms=self.settlement.due_ms - step_ms)
 
 
 class Settler:
@@ -156,7 +165,7 @@ class Settler:
     def put(self, settled: Settled, provider: str = "") -> None:
         """Queue a settlement that is decided already."""
         self.counts.settled(settled.settlement.state, provider)
-        self._pending.append(settled)
+        self._pending.append(settled._replace(ahead_ms=self._ahead_ms()))
         self._idle.clear()
         self._wake.set()
 
@@ -187,9 +196,13 @@ class Settler:
                 await self._clock.sleep(1)
         self._journal.settled([one.settlement.claimed.id for one in batch])
 
+    def _ahead_ms(self) -> int:
+        return self._clock.now_ms() - round(self._clock.monotonic_s() * 1000)
+
     def _write(self, tx: Tx, batch: list[Settled]) -> None:
         now_ms = self._clock.now_ms()
-        lost = queue.settle(tx, [one.settlement for one in batch], lease_id=self._lease_id, now_ms=now_ms)
+        ahead_ms = self._ahead_ms()
+        lost = queue.settle(tx, [one.at(ahead_ms) for one in batch], lease_id=self._lease_id, now_ms=now_ms)
         for settlement in lost:
             log.warning("lease was lost before settling", delivery=settlement.claimed.id, state=settlement.state.word)
         gone = {settlement.claimed.id for settlement in lost}

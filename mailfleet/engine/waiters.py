@@ -13,7 +13,7 @@ class Waiters:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
-        """How many wait, called ones left out."""
+        """How many wait, called ones left out; some may be about to go."""
         return len(self._waiting)
 
     async def wait(self) -> None:
@@ -23,17 +23,19 @@ class Waiters:
         try:
             await called
         except asyncio.CancelledError:
-            if called.done() and not called.cancelled():
+            if not called.cancelled():
                 self.call(1)
-            else:
+            elif called in self._waiting:
                 self._waiting.remove(called)
             raise
 
     def call(self, count: int) -> None:
         """Call so many, if there are as many."""
         while count > 0 and self._waiting:
-            self._waiting.popleft().set_result(None)
-            count -= 1
+            called = self._waiting.popleft()
+            if not called.done():  # or whoever waited is about to go
+                called.set_result(None)
+                count -= 1
 
     def call_all(self) -> None:
         """Call everybody."""

@@ -176,6 +176,13 @@ def test_sandbox_dmarc_reports_pass_for_mail_that_mailfleet_sent(
     for one in found["files"]:
         document = gzip.decompress(Path(one["file"]).read_bytes()).decode()
         assert document.count("<dkim>pass</dkim>") == document.count("<spf>pass</spf>") == document.count("<record>")
+    # And they are taken in as a receiver's are
+    taken = sandbox.cli("dmarc", "add", str(tmp_path), "--json")
+    assert (taken.code, len(taken.objects)) == (0, len(found["files"]))
+    view = sandbox.get("/v1/domains/shop.example/dmarc")
+    assert (view["messages"], view["passed"]) == (found["messages"], found["messages"])
+    assert [(one["who"], one["kind"]) for one in view["senders"]] == [("default", "ours")]
+    assert "100.0 % pass" in sandbox.cli("dmarc", "show", "shop.example").out
 
 
 def test_sandbox_inbox_saves_byte_for_byte(sandbox: Server, campaign: str, tmp_path: Path) -> None:

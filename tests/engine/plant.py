@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -81,7 +82,7 @@ class FakeClock:
         return self.at_ms
 
     def monotonic_s(self) -> float:
-        return asyncio.get_running_loop().time() + self.skipped_s
+        return time.monotonic() + self.skipped_s  # as the loop counts, from any thread
 
     async def sleep(self, delay_s: float) -> None:
         await asyncio.sleep(min(delay_s, 0.02))

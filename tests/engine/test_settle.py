@@ -92,6 +92,18 @@ async def test_a_deferral_waits_and_says_until_when(plant: Plant) -> None:
     assert (await plant.events())[-2][1]["attempt"] == 2
 
 
+async def test_a_clock_that_is_set_back_before_the_commit_puts_no_retry_off(plant: Plant) -> None:
+    await plant.upload("a@x.example")
+    await plant.locate_all()
+    async with running(Works(plant)) as works:
+        (claimed,) = await plant.claim_all(works.lease_id)
+        await works.settler.take(Attempt(claimed, FULL, ""))
+        plant.clock.at_ms -= 3_600_000
+        await works.settler.drained()
+    ((due_ms,),) = await plant.rows("SELECT due_ms FROM delivery")
+    assert plant.clock.now_ms() < due_ms < NOW_MS
+
+
 async def test_it_expires_at_its_time_and_not_before(plant: Plant) -> None:
     await plant.upload("a@x.example")
     await plant.locate_all()

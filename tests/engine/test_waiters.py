@@ -54,3 +54,14 @@ async def test_a_call_that_comes_too_late_is_passed_on() -> None:
     first.cancel()  # before it could notice
     assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], asyncio.CancelledError)
     assert await ended([second]) == [True]
+
+
+async def test_who_is_about_to_go_is_passed_over() -> None:
+    waiters = Waiters()
+    first, second, third = await started(waiters, 3)
+    first.cancel()
+    third.cancel()
+    waiters.call(1)
+    assert await ended([first, second, third]) == [True, True, True]
+    assert (first.cancelled(), second.cancelled(), third.cancelled()) == (True, False, True)
+    assert len(waiters) == 0
