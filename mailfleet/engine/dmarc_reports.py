@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import NamedTuple, cast
@@ -167,17 +168,23 @@ class DmarcReports:
         return self._clock.now_ms() // (DAY_S * 1000)
 
     async def _own_addresses(self) -> dict[str, str]:
-        """Names of our sources by address, of whatever state; and where this server is."""
-        every = await self._database.read(egress.all_egresses)
-        found = {one.address: one.name for one in every if one.kind == "source" and one.address}
-        unnamed = next((one for one in every if one.kind == "source" and not one.address), None)
-        if unnamed is not None:
-            try:
-                async with asyncio.timeout(LOOK_UP_WITHIN_S):
-                    for address in await self._addresses_of(self._hostname):
-                        found.setdefault(address, unnamed.name)
-            except TimeoutError:
-                pass  # then what it sends is known by its signature
+        """Names of our sources by address, of whatever state.
+
+        Of one without an address of its own, or with one that the world does not see, by what its EHLO name leads to.
+        """
+        sources = [one for one in await self._database.read(egress.all_egresses) if one.kind == "source"]
+        found = {one.address: one.name for one in sources if one.address}
+        names: dict[str, str] = {}
+        for one in sources:
+            if not one.address or not ipaddress.ip_address(one.address).is_global:
+                names.setdefault(one.ehlo_name or self._hostname, one.name)
+        try:
+            async with asyncio.timeout(LOOK_UP_WITHIN_S):
+                for host, addresses in zip(names, await asyncio.gather(*map(self._addresses_of, names)), strict=True):
+                    for address in addresses:
+                        found.setdefault(address, names[host])
+        except TimeoutError:
+            pass  # then what they send is known by its signature
         return found
 
     def _find(self, tx: Tx, domain: SendingDomain, own: dict[str, str], since: int) -> _Found:

@@ -154,6 +154,25 @@ async def test_what_a_domain_without_own_addresses_sends_is_known_by_where_the_s
     assert (sender.who, sender.kind, sender.failed) == ("default", "ours", 3)
 
 
+async def test_a_source_behind_another_address_is_known_by_its_name(plant: Plant) -> None:
+    asked = []
+
+    async def look_up(host: str) -> list[str]:
+        asked.append(host)
+        return {"out.shop.example": ["192.0.2.81"]}.get(host, [])
+
+    found = DmarcReports(plant.database, plant.reads, look_up, hostname=HOST, clock=plant.clock, ids=plant.ids)
+    fleet = Fleet(plant.database, plant.box, plant.clock)
+    await fleet.add_source(OWNER, "inside", {"address": "10.0.0.7", "ehlo_name": "out.shop.example"})
+    await fleet.add_source(OWNER, "outside", {"address": "8.8.8.8", "ehlo_name": "direct.shop.example"})
+    await days(found, record("192.0.2.81"), record("8.8.8.8", 2), count=1)
+    assert [(one.who, one.messages) for one in (await found.view(OWNER, DOMAIN)).senders] == [
+        ("inside", 3),
+        ("outside", 2),
+    ]
+    assert set(asked) == {"out.shop.example"}
+
+
 async def test_advice_follows_the_stage_in_the_dns(plant: Plant, dmarc: DmarcReports) -> None:
     domain = await kept(plant)
     assert await dmarc.advice(domain, "none") is None
