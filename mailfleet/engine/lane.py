@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import structlog
 
+from mailfleet.engine.attempt import Attempt
 from mailfleet.engine.ceiling import Ceiling, Ceilings
 from mailfleet.engine.connect import Way, site_failure
 from mailfleet.engine.lane_edges import LaneEdges
 from mailfleet.engine.limits import LaneLimits
 from mailfleet.engine.line import Item, Line
-from mailfleet.engine.settle import Attempt
 from mailfleet.engine.waiters import Waiters
 from mailfleet.policy.egress import is_full
 from mailfleet.policy.outcome import Action, Outcome, Phase

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailfleet.base.errors import InputError
+from mailfleet.engine.attempt import Attempt
 from mailfleet.engine.journal import Journal
-from mailfleet.engine.settle import Attempt
 from mailfleet.engine.tls_book import counted_domain
 from mailfleet.net.smtp_client import SmtpConnection
 from mailfleet.policy.outcome import Action, Failure, Outcome, Phase

@@ -6,12 +6,12 @@ stand beside: from the first such message on all of them are under one ceiling.
 
 from __future__ import annotations
 
+from mailfleet.engine.attempt import Attempt
 from mailfleet.engine.ceiling import Ceiling
 from mailfleet.engine.connect import NO_PATH
 from mailfleet.engine.envelope import Envelope
 from mailfleet.engine.lane import Lane
 from mailfleet.engine.line import Item
-from mailfleet.engine.settle import Attempt
 from mailfleet.policy.outcome import Action, Outcome
 from mailfleet.policy.transport import TlsDemand, TlsManner
 from mailfleet.store.queue import Claimed

@@ -12,33 +12,33 @@ from typing import NamedTuple
 import orjson
 import structlog
 
-from mailfleet.base.clock import STEP_MS, Clock, rfc3339
+from mailfleet.base.clock import STEP_MS, Clock
 from mailfleet.base.errors import BusyError
 from mailfleet.base.ids import IdGenerator, public
 from mailfleet.config.retry import Retry
 from mailfleet.engine import braking
+from mailfleet.engine.attempt import Attempt, event_of, leaves_elsewhere, signal_of, state_after, words_of
 from mailfleet.engine.catalog import Catalog, FlowView
 from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.envelope import Envelope
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.notices import Notice, Notices
 from mailfleet.policy.brakes import Decision
-from mailfleet.policy.classify import BOUNCE_CLASSES, Classifier
+from mailfleet.policy.classify import Classifier
 from mailfleet.policy.egress import way_after
 from mailfleet.policy.lifecycle import DeliveryState, EventKind
-from mailfleet.policy.outcome import Action, Failure, Outcome, Verdict
+from mailfleet.policy.outcome import Action, Verdict
 from mailfleet.policy.retry import RetryDecision, next_attempt
-from mailfleet.policy.shaping import Shaper, Signal
+from mailfleet.policy.shaping import Shaper
 from mailfleet.policy.suppression import NewSuppression, suppression_after
 from mailfleet.policy.warmup import day_number
 from mailfleet.store import campaigns, counts, queue, suppressions, tenants
 from mailfleet.store.counts import HOUR_MS, Key
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.events import EventRow, append
-from mailfleet.store.queue import Claimed, Settlement
+from mailfleet.store.queue import Settlement
 
 log = structlog.get_logger()
-_NOT_FROM_HERE = (Failure.UNREACHABLE, Failure.CONNECTION_REFUSED, Failure.CONNECTION_TIMEOUT)
 _COUNTED = {
     DeliveryState.DELIVERED: "delivered",
     DeliveryState.QUEUED: "deferred",
@@ -48,23 +48,6 @@ _COUNTED = {
 MAX_STREAMS = 10_000  # flows whose stream is remembered
 MAX_BATCH = 500
 GATHER_S = 0.02  # outcomes are in the journal by now: a commit that waits a little carries more of them
-
-
-class Attempt(NamedTuple):
-    """One try as the lane saw it."""
-
-    claimed: Claimed
-    outcome: Outcome
-    provider: str
-    transcript: str = ""
-    tls: str = ""
-    seconds: float = 0
-    message_id: str = ""
-    hung_up: int = 0  # connections that ended under it without a word before this one: a repeat is possible
-    dsn_passed_on: bool = False  # the remote took our NOTIFY, so success is its to tell
-    source: str = ""  # the way out, by name
-    elsewhere: bool = False  # other ways out of its pool could take it now
-    domain: str = ""  # the sending domain, where the message was made
 
 
 class Settled(NamedTuple):
@@ -140,7 +123,7 @@ class Settler:
             return verdict
         flow = await self._catalog.flow(claimed.flow_id)
         decision = self._decide(attempt, verdict, attempts, flow)
-        state = _state_after(verdict, decision)
+        state = state_after(verdict, decision)
         settlement = self._settlement(attempt, verdict, state, attempts, decision)
         suppression = suppression_after(verdict, attempt.outcome, flow.stream if flow else "")
         try:
@@ -149,7 +132,7 @@ class Settler:
             # A notification that cannot be made must not cost the outcome: a 250 lost is a message sent twice.
             log.exception("the notification cannot be made", delivery=claimed.id)
             notice = envelope = None
-        brakes = self._shaper.heard(_signal(attempt, verdict, flow, self._clock.now_ms()))
+        brakes = self._shaper.heard(signal_of(attempt, verdict, flow, self._clock.now_ms()))
         self.put(Settled(settlement, suppression, notice, envelope, brakes, attempt.domain), attempt.provider)
         return verdict
 
@@ -321,8 +304,8 @@ class Settler:
         self, attempt: Attempt, verdict: Verdict, state: DeliveryState, attempts: int, decision: RetryDecision | None
     ) -> Settlement:
         due_ms = decision.due_ms if decision is not None and decision.due_ms else self._clock.now_ms()
-        words = _words(attempt.outcome)[:1000]
-        event = _event(attempt, verdict, attempts, decision)
+        words = words_of(attempt.outcome)[:1000]
+        event = event_of(attempt, verdict, attempts, decision)
         way = way_after(
             verdict.bounce_class, attempt.claimed.egress_id, elsewhere=leaves_elsewhere(attempt.outcome, verdict)
         )
@@ -339,73 +322,3 @@ class Settler:
             attempt.outcome.reply is not None,
             day_number(self._clock.now_ms(), self._time_scale),
         )
-
-
-def _event(attempt: Attempt, verdict: Verdict, attempts: int, decision: RetryDecision | None) -> str:
-    """The data of the event that tells of an attempt, as JSON; what is not known is left out."""
-    outcome = attempt.outcome
-    event: dict[str, object] = {"attempt": attempts, "phase": outcome.phase}
-    if outcome.reply is not None:
-        event["reply"] = str(outcome.reply)
-    if outcome.failure:
-        event["failure"] = outcome.failure
-    if outcome.detail:
-        event["detail"] = outcome.detail
-    event["class"], event["fault"], event["rule"] = verdict.bounce_class, verdict.fault, verdict.rule
-    if outcome.mx_host:
-        event["mx"] = outcome.mx_host
-    if outcome.remote_ip:
-        event["ip"] = outcome.remote_ip
-    if attempt.provider:
-        event["provider"] = attempt.provider
-    if attempt.source:
-        event["source"] = attempt.source
-    if attempt.tls:
-        event["tls"] = attempt.tls
-    if outcome.tls_policy:
-        event["tls_policy"] = outcome.tls_policy
-    if outcome.tls_fault:
-        event["tls_fault"] = outcome.tls_fault
-    if attempt.hung_up:
-        event["hung_up"] = attempt.hung_up
-    event["seconds"] = round(attempt.seconds, 3)
-    if decision is not None and decision.due_ms:
-        event["due_at"] = rfc3339(decision.due_ms)
-    if attempt.transcript:
-        event["transcript"] = attempt.transcript
-    return orjson.dumps(event).decode()
-
-
-def leaves_elsewhere(outcome: Outcome, verdict: Verdict) -> bool:
-    """Whether the next attempt should leave by another way: the remote's words are about this one, or it cannot get through."""
-    return outcome.failure in _NOT_FROM_HERE or (
-        outcome.reply is not None and BOUNCE_CLASSES[verdict.bounce_class].other_source
-    )
-
-
-def _signal(attempt: Attempt, verdict: Verdict, flow: FlowView | None, now_ms: int) -> Signal:
-    claimed, reply = attempt.claimed, attempt.outcome.reply
-    return Signal(
-        now_ms,
-        claimed.egress_id,
-        attempt.provider,
-        claimed.site_id,
-        flow.flow.stream_id if flow else 0,
-        attempt.outcome.phase,
-        verdict.bounce_class,
-        verdict.rule,
-        str(reply) if reply is not None else "",
-    )
-
-
-def _state_after(verdict: Verdict, decision: RetryDecision | None) -> DeliveryState:
-    if verdict.action is Action.DELIVER:
-        return DeliveryState.DELIVERED
-    if verdict.action is Action.BOUNCE:
-        return DeliveryState.BOUNCED
-    assert decision is not None
-    return DeliveryState.EXPIRED if decision.due_ms is None else DeliveryState.QUEUED
-
-
-def _words(outcome: Outcome) -> str:
-    return str(outcome.reply) if outcome.reply is not None else outcome.detail or outcome.failure.value

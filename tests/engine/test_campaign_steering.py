@@ -9,9 +9,9 @@ import pytest
 
 from mailfleet.base.errors import ConflictError, InputError, NotFoundError
 from mailfleet.base.ids import TenantId
+from mailfleet.engine.attempt import Attempt
 from mailfleet.engine.maintain import Maintainer, discard_unsealed
 from mailfleet.engine.requests import Actor, RecipientRow
-from mailfleet.engine.settle import Attempt
 from mailfleet.policy.outcome import Outcome, Phase
 from mailfleet.smtp.reply import Reply
 from mailfleet.store import campaigns

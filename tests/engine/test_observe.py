@@ -8,9 +8,9 @@ from mailfleet.base import ids
 from mailfleet.base.errors import InputError, NotFoundError
 from mailfleet.base.ids import TenantId
 from mailfleet.engine import observe
+from mailfleet.engine.attempt import Attempt
 from mailfleet.engine.observe import MAX_EVENTS_LOOKED_AT
 from mailfleet.engine.requests import Actor, EnvelopeRecipient, MessageRequest, SubmittedMessage
-from mailfleet.engine.settle import Attempt
 from mailfleet.engine.views import DeliveryPage, EventPage
 from mailfleet.policy.outcome import Outcome, Phase
 from mailfleet.smtp.reply import Reply

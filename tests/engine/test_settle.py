@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from mailfleet.engine.attempt import Attempt
 from mailfleet.engine.journal import replay
 from mailfleet.engine.requests import EnvelopeRecipient, SubmittedMessage
-from mailfleet.engine.settle import Attempt
 from mailfleet.policy.outcome import Action, Failure, Outcome, Phase
 from mailfleet.smtp.reply import Reply
 from mailfleet.store import contents, queue
