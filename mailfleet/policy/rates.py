@@ -13,6 +13,7 @@ REMEMBERED = 2000  # messages, for each rate of each lane
 SHORTEST_MS = (
     20.0  # messages that would be closer than this leave together: a clock for each would cost more than it is worth
 )
+CATCH_UP_MS = 100.0  # a process that is busy looks so late at the clock; what was missed meanwhile may leave at once
 _ONE = re.compile(r"(\d{1,9})\s*/\s*(?:(\d{1,4})\s*)?(s|min|h|d)")
 
 
@@ -71,9 +72,10 @@ def scaled(rates: Sequence[Rate], *, permille: int = 1000, scale: float = 1) -> 
 class Pace:
     """Keeps to rates: asked before each message, told when it begins and when it is over.
 
-    Messages are spread evenly; those of a fast rate leave some at a time, ``SHORTEST_MS`` apart. And however long each takes,
-    in no period of a rate are there more than its count under way or over, so the other side cannot see more either. That
-    is remembered message by message for rates up to ``REMEMBERED``; those of greater ones are only spread.
+    Messages are spread evenly; those of a fast rate leave some at a time, ``SHORTEST_MS`` apart, and who asks late makes up for
+    ``CATCH_UP_MS``. And however long each takes, in no period of a rate are there more than its count under way or over, so
+    the other side cannot see more either. That is remembered message by message for rates up to ``REMEMBERED``; those of
+    greater ones are only spread.
     """
 
     def __init__(self, rates: Sequence[Rate], now_ms: float) -> None:
@@ -87,6 +89,12 @@ class Pace:
             if one.messages <= REMEMBERED
         ]
         self._burst = [max(1, min(one.messages // 2, int(SHORTEST_MS / one.gap_ms))) for one in self.rates]
+        self._late = [  # messages that may leave at once
+            max(burst, min(one.messages // 2, 1 + int(CATCH_UP_MS / one.gap_ms)))
+            if one.messages <= REMEMBERED
+            else burst
+            for one, burst in zip(self.rates, self._burst, strict=True)
+        ]
         self._gap_ms = [
             one.period_ms * MARGIN / (one.messages - burst + 1)
             for one, burst in zip(self.rates, self._burst, strict=True)
@@ -110,7 +118,7 @@ class Pace:
         """One begins."""
         self._under_way += 1
         for index, gap_ms in enumerate(self._gap_ms):
-            earliest = now_ms - (self._burst[index] - 1) * gap_ms
+            earliest = now_ms - (self._late[index] - 1) * gap_ms
             self._next_ms[index] = max(self._next_ms[index], earliest) + gap_ms
 
     def done(self, now_ms: float) -> None:

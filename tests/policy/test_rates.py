@@ -71,6 +71,19 @@ def test_the_rate_is_reached_nearly(rate: Rate) -> None:
     assert now <= 5 * rate.period_ms * 1.08
 
 
+@given(st.sampled_from(["100/s", "50/s", "400/s", "1500/min", "40/s 2000/min"]), st.integers(20, 90))
+def test_a_process_that_looks_late_reaches_it_too(text: str, every_ms: int) -> None:
+    """As one does whose event loop is busy: it asks now and then, and lets go of as many as may leave."""
+    pace, sent = Pace(parse(text), 0), 0
+    for now in range(0, 60_000, every_ms):
+        while pace.wait_ms(now) <= 0:
+            pace.take(now)
+            pace.done(now)
+            sent += 1
+    least = min(rate.messages * 60_000 / rate.period_ms for rate in parse(text))
+    assert sent >= 0.85 * least
+
+
 def test_a_slower_rate_does_not_give_a_start() -> None:
     pace = Pace([Rate(1, 1000)], 0)
     pace.take(0)
