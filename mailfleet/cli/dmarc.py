@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 from mailfleet.cli import show
 from mailfleet.cli.client import Api, path_of
 from mailfleet.cli.domains import Domain
-from mailfleet.cli.files import read_bytes, unreadable
+from mailfleet.cli.files import unreadable
 from mailfleet.cli.frame import CliError, DataOption, ExitCode, JsonOption, UnreachableError, group
 from mailfleet.cli.manage import print_list
 
@@ -35,9 +35,10 @@ def add(
     """Take in reports as receivers sent them. The same again counts once. Exit code 1 when some were refused."""
     refused = 0
     with Api.open(data) as api:
-        for name, content in _contents(files):
+        for file in _every(files):
+            name = str(file)
             try:
-                answer = api.post_file("/v1/dmarc-reports", content)
+                answer = api.post_file("/v1/dmarc-reports", _content(file))
             except UnreachableError:
                 raise
             except CliError as error:
@@ -52,18 +53,33 @@ def add(
         raise typer.Exit(ExitCode.REFUSED)
 
 
-def _contents(files: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+def _every(files: Sequence[Path]) -> list[Path]:
+    """Folders as what is in them. Raises ``CliError`` for a name that leads to nothing, before anything is taken in."""
+    found: list[Path] = []
     for file in files:
-        if str(file) == STANDARD_INPUT:
-            yield "standard input", sys.stdin.buffer.read()
-        elif file.is_dir():
-            try:
-                inside = sorted(one for one in file.rglob("*") if one.is_file())
-            except OSError as error:
-                raise unreadable(file, "FILE", error) from None
-            yield from ((str(one), read_bytes(one, "FILE")) for one in inside)
-        else:
-            yield str(file), read_bytes(file, "FILE")
+        try:
+            if file.is_dir():
+                found += sorted(one for one in file.rglob("*") if one.is_file())
+                continue
+            if str(file) != STANDARD_INPUT:
+                file.stat()
+        except OSError as error:
+            raise unreadable(file, "FILE", error) from None
+        found.append(file)
+    return found
+
+
+def _content(file: Path) -> bytes:
+    """Raises ``CliError``."""
+    from mailfleet.mail.report_files import MAX_FILE_BYTES
+
+    if str(file) == STANDARD_INPUT:
+        return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    try:
+        with file.open("rb") as opened:  # what is larger is refused with the words for it
+            return opened.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise unreadable(file, "FILE", error) from None
 
 
 def _print_taken(name: str, items: Sequence[Mapping[str, Any]]) -> None:
@@ -155,7 +171,7 @@ def _print(view: Mapping[str, Any], as_json: bool) -> None:
         for one in view["senders"]
     ]  # fmt: skip
     columns = ("sender", "whose", "messages", "passed", "DKIM", "SPF", "failed", "how most of it failed")
-    show.table(console, columns, rows)
+    show.table(console, columns, rows, right=columns[2:7])
     if view["others"] > 0:
         senders = show.number(view["other_senders"])
         show.say(console, f"And {show.number(view['others'])} messages of {senders} smaller senders.")

@@ -26,8 +26,10 @@ from mailfleet.mail.dmarc import POLICIES, Policy, organizational_domain
 from mailfleet.mail.dmarc_report import DAY_S, AggregateReport, ReportRow, parse_report
 from mailfleet.mail.report_files import report_texts
 from mailfleet.policy import dmarc_rollout as rules
+from mailfleet.policy import dns_checks
 from mailfleet.policy.dmarc_rollout import JUDGED, LOOK_DAYS, RECENT_DAYS, Advice, Evidence, Sender, weighty
 from mailfleet.store import dmarc as rows
+from mailfleet.store import dns as dns_rows
 from mailfleet.store import egress, sending
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.dmarc import Concern, Reach, Report, Row
@@ -50,6 +52,7 @@ class _Found(NamedTuple):
     reach: Reach
     senders: Sequence[Sender]
     stages: Sequence[tuple[int, str, int]]
+    stage: Policy | None  # that the DNS had when it was looked at last, else as receivers found it last
 
 
 class DmarcReports:
@@ -112,9 +115,8 @@ class DmarcReports:
             return self._find(tx, domain, own, since), rows.by_day(tx, _concern(domain), since)
 
         found, by_day = await self._reads.read(find)
-        stage = cast("Policy", found.stages[-1][1]) if found.stages else None
-        advice = self._advice(found, stage) if stage is not None else None
-        return _view(found, stage, advice, by_day)
+        advice = self._advice(found, found.stage) if found.stage is not None else None
+        return _view(found, advice, by_day)
 
     async def reports(self, actor: Actor, name: str, limit: int) -> list[DmarcReportView]:
         """Those that speak of a domain, the newest first. Raises ``NotFoundError``."""
@@ -193,7 +195,9 @@ class DmarcReports:
         seen = rows.seen(tx, concern, since, reach.newest - RECENT_DAYS + 1)
         selectors = {one.selector for one in sending.keys(tx, domain.id)}
         found = rules.senders(seen, own, selectors, rows.judged(tx, domain.id))
-        return _Found(domain, reach, found, rows.stages(tx, domain.tenant_id, domain.name, since))
+        stages = rows.stages(tx, domain.tenant_id, domain.name, since)
+        checks = [one.check for one in dns_rows.standing(tx, domain.name).values()]
+        return _Found(domain, reach, found, stages, dns_checks.policy_found(checks) or rules.stage_of(stages))
 
     def _advice(self, found: _Found, stage: Policy) -> Advice | None:
         evidence = Evidence(
@@ -296,16 +300,14 @@ def _report_view(one: Report) -> DmarcReportView:
     )
 
 
-def _view(
-    found: _Found, stage: Policy | None, advice: Advice | None, by_day: Sequence[tuple[int, int, int]]
-) -> DmarcView:
-    unsure = {one.who for one in weighty(found.senders)} if stage != POLICIES[-1] else set()
+def _view(found: _Found, advice: Advice | None, by_day: Sequence[tuple[int, int, int]]) -> DmarcView:
+    unsure = {one.who for one in weighty(found.senders)} if found.stage != POLICIES[-1] else set()
     shown = _listed(found.senders, unsure)
     messages, passed = sum(one[1] for one in by_day), sum(one[2] for one in by_day)
     nothing = "" if found.reach.days else "no report has come in yet"
     return DmarcView(
         domain=found.domain.name,
-        policy=stage or "",
+        policy=found.stage or "",
         rollout=found.domain.dmarc_rollout,
         days=found.reach.days,
         reporters=found.reach.reporters,

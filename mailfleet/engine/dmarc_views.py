@@ -42,7 +42,9 @@ class DmarcView(_View):
     """What reports show of a domain, and what that means for its policy."""
 
     domain: str
-    policy: str = Field(description="As receivers found it last; empty where no report has it.")
+    policy: str = Field(
+        description="As the DNS has it by the last check, else as receivers found it; empty where neither is known."
+    )
     rollout: str = Field(description="`by-hand`, or `auto`: the policy follows what reports show.")
     days: int = Field(description="Days with reports.")
     reporters: int

@@ -120,14 +120,19 @@ def _elements(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
                 at = tuple(path)
                 if path.pop() == name:
                     break
-            yield at, html.unescape(text[starts : found.start()]).strip() if _is_leaf(at) else ""
+            yield at, _words(text[starts : found.start()]) if _is_leaf(at) else ""
             continue
         if path and _is_leaf(tuple(path)):  # it was not closed
-            yield tuple(path), html.unescape(text[starts : found.start()]).strip()
+            yield tuple(path), _words(text[starts : found.start()])
             path.pop()
         if not empty and len(path) < MAX_DEPTH:
             path.append(name)
             starts = found.end()
+
+
+def _words(text: str) -> str:
+    """On one line."""
+    return " ".join(html.unescape(text).split())
 
 
 def _is_leaf(path: tuple[str, ...]) -> bool:

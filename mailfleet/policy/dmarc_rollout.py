@@ -288,6 +288,13 @@ def _step(stage: Policy, by: int) -> Policy | None:
     return POLICIES[at] if 0 <= at < len(POLICIES) else None
 
 
+def stage_of(seen: Sequence[tuple[int, str, int]]) -> Policy | None:
+    """The policy that receivers found last; ``seen`` as in ``days_at``."""
+    newest = max((day for day, _, _ in seen), default=0)
+    last = {policy: messages for day, policy, messages in seen if day == newest}
+    return max((one for one in POLICIES if one in last), key=lambda one: last[one], default=None)
+
+
 def days_at(stage: Policy, seen: Sequence[tuple[int, str, int]]) -> int:
     """Days with reports since receivers find ``stage`` in the DNS; ``seen`` are ``(day, policy, messages)``.
 

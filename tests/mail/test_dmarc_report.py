@@ -170,7 +170,7 @@ def test_a_damaged_report_is_read_or_refused(at: int, gone: int, put: str) -> No
         st.tuples(st.ip_addresses(), st.integers(0, 10**12), st.booleans(), st.booleans(), st.sampled_from("nqr")),
         max_size=8,
     ),
-    st.text(min_size=1, max_size=60).filter(lambda text: text.strip() == text and "\r" not in text),
+    st.text(min_size=1, max_size=60).map(lambda text: " ".join(text.split())).filter(bool),
 )
 def test_what_is_written_is_read(rows: list[tuple[object, int, bool, bool, str]], name: str) -> None:
     words = {"n": "none", "q": "quarantine", "r": "reject", True: "pass", False: "fail"}
@@ -178,7 +178,7 @@ def test_what_is_written_is_read(rows: list[tuple[object, int, bool, bool, str]]
         record(str(ip), n, dkim=words[dkim], spf=words[spf], disposition=words[done]) for ip, n, dkim, spf, done in rows
     ]
     found = parse_report(report(*made, reporter=name))
-    assert found.reporter == html.unescape(html.escape(name)).strip()
+    assert found.reporter == " ".join(html.unescape(html.escape(name)).split())
     assert [(one.ip, one.count, one.dkim, one.spf, one.disposition) for one in found.rows] == [
         (str(ip), n, dkim, spf, words[done]) for ip, n, dkim, spf, done in rows
     ]

@@ -21,6 +21,7 @@ from mailfleet.policy.dmarc_rollout import (
     advise,
     days_at,
     senders,
+    stage_of,
     weighty,
 )
 
@@ -190,6 +191,12 @@ def test_what_is_set_must_be_in_the_dns_first() -> None:
 
 
 # Days
+
+
+def test_the_stage_is_what_most_of_the_last_day_was_held_to() -> None:
+    assert stage_of([]) is None
+    assert stage_of([(1, "reject", 900), (2, "none", 5), (2, "quarantine", 9)]) == "quarantine"
+    assert stage_of([(1, "reject", 900), (2, "none", 0)]) == "none"
 
 
 @pytest.mark.parametrize(
