@@ -36,7 +36,7 @@ def add(
     refused = 0
     with Api.open(data) as api:
         for file in _every(files):
-            name = str(file)
+            name = "standard input" if str(file) == STANDARD_INPUT else str(file)
             try:
                 answer = api.post_file("/v1/dmarc-reports", _content(file))
             except UnreachableError:
