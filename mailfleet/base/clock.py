@@ -32,6 +32,11 @@ class Clock(Protocol):
         ...
 
 
+def ahead_ms(clock: Clock) -> int:
+    """Of the wall clock before the monotonic one: it changes when the wall clock is set."""
+    return clock.now_ms() - round(clock.monotonic_s() * 1000)
+
+
 class SystemClock:
     """The machine's clock."""
 

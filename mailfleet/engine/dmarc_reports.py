@@ -129,15 +129,16 @@ class DmarcReports:
             raise InputError(f"{verdict!r} is no verdict", where="judged", mend=f"one of {', '.join(JUDGED)}")
         if not 0 < len(who) <= MAX_JUDGED:
             raise InputError(f"{len(who)} senders are named", where="who", mend=f"name 1 to {MAX_JUDGED}")
-        before = await self.view(actor, name, KEEP_DAYS)
-        known = {one.who: one.kind for one in before.senders}
+        own, now_ms = await self._own_addresses(), self._clock.now_ms()
+        since = self._today() - KEEP_DAYS
+        found = await self._reads.read(lambda tx: self._find(tx, own_domain(tx, actor, name), own, since))
+        known = {one.who: one.kind for one in found.senders}  # every one, whether a view lists it or not
         for one in who:
             if one not in known:
-                mend = f"name them as they are listed: mailfleet dmarc show {before.domain}"
+                mend = f"name them as they are listed: mailfleet dmarc show {found.domain.name}"
                 raise InputError(f"no report knows {one}", where="who", mend=mend)
             if known[one] in ("ours", "forwarders"):
                 raise InputError(f"{one} is known: {known[one]}", where="who", mend="judge services and strangers")
-        now_ms = self._clock.now_ms()
 
         def work(tx: Tx) -> None:
             domain = own_domain(tx, actor, name)

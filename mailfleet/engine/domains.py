@@ -21,7 +21,7 @@ from mailfleet.engine.domain_facts import facts, own_domain, sources
 from mailfleet.engine.domain_views import ChecksView, PastCheckView, PlanView, PublishView
 from mailfleet.engine.requests import Actor
 from mailfleet.mail.address import domain_to_ascii
-from mailfleet.mail.dmarc import POLICIES, Policy
+from mailfleet.mail.dmarc import Policy
 from mailfleet.policy import dns_checks
 from mailfleet.policy.dmarc_rollout import POLICY, Advice
 from mailfleet.policy.dns_checks import Check, Kept
@@ -176,11 +176,9 @@ class Domains:
     def _go_to(self, tx: Tx, domain: SendingDomain, stage: Policy, advice: Advice) -> SendingDomain | None:
         """None where somebody else has changed it, or it is so already."""
         current, policy = sending.by_name(tx, domain.name), advice.to
-        if (
-            current is None
-            or policy is None
-            or current.dmarc_policy in (policy, *(set(POLICIES) - {domain.dmarc_policy}))
-        ):
+        if current is None or policy is None or domain.dmarc_policy == policy:
+            return None
+        if (current.dmarc_policy, current.dmarc_rollout) != (domain.dmarc_policy, domain.dmarc_rollout):
             return None
         changed = current._replace(dmarc_policy=policy, next_check_ms=0)
         sending.update(tx, changed)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from mailfleet.base.clock import STEP_MS, Clock
+from mailfleet.base.clock import STEP_MS, Clock, ahead_ms
 from mailfleet.base.errors import BusyError
 from mailfleet.engine import braking, warming
 from mailfleet.engine.blocklists import Blocklists
@@ -217,11 +217,11 @@ class Maintainer:
         What waits for a time that a person named goes by the clock as it is now, and so does everything after a step forward.
         """
         now_ms = self._clock.now_ms()
-        ahead_ms = now_ms - round(self._clock.monotonic_s() * 1000)
+        now_ahead_ms = ahead_ms(self._clock)
         if self._ahead_ms is None:  # a step while nobody looked shows in what was written last
             step_ms = await self._database.read(clock_steps.last_told_ms) - now_ms
         else:
-            step_ms = self._ahead_ms - ahead_ms
+            step_ms = self._ahead_ms - now_ahead_ms
         if step_ms > STEP_MS:
             log.warning("the clock was set back: what waits is due that much earlier", by_s=round(step_ms / 1000))
             await self._database.write(lambda tx: clock_steps.look_up_again(tx, now_ms=now_ms))
@@ -230,7 +230,7 @@ class Maintainer:
                 after = await self._database.write(
                     partial(clock_steps.hurry, now_ms=now_ms, step_ms=step_ms, after=after)
                 )
-        self._ahead_ms = ahead_ms  # last, so that a full disk lets it be done again
+        self._ahead_ms = now_ahead_ms  # last, so that a full disk lets it be done again
 
     async def reap_leases(self) -> None:
         """Recover the leases of delivery processes that do not come back (a slot that no longer exists)."""

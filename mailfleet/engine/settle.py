@@ -12,7 +12,7 @@ from typing import NamedTuple
 import orjson
 import structlog
 
-from mailfleet.base.clock import STEP_MS, Clock
+from mailfleet.base.clock import STEP_MS, Clock, ahead_ms
 from mailfleet.base.errors import BusyError
 from mailfleet.base.ids import IdGenerator, public
 from mailfleet.config.retry import Retry
@@ -148,7 +148,7 @@ class Settler:
     def put(self, settled: Settled, provider: str = "") -> None:
         """Queue a settlement that is decided already."""
         self.counts.settled(settled.settlement.state, provider)
-        self._pending.append(settled._replace(ahead_ms=self._ahead_ms()))
+        self._pending.append(settled._replace(ahead_ms=ahead_ms(self._clock)))
         self._idle.clear()
         self._wake.set()
 
@@ -179,13 +179,10 @@ class Settler:
                 await self._clock.sleep(1)
         self._journal.settled([one.settlement.claimed.id for one in batch])
 
-    def _ahead_ms(self) -> int:
-        return self._clock.now_ms() - round(self._clock.monotonic_s() * 1000)
-
     def _write(self, tx: Tx, batch: list[Settled]) -> None:
         now_ms = self._clock.now_ms()
-        ahead_ms = self._ahead_ms()
-        lost = queue.settle(tx, [one.at(ahead_ms) for one in batch], lease_id=self._lease_id, now_ms=now_ms)
+        now_ahead_ms = ahead_ms(self._clock)
+        lost = queue.settle(tx, [one.at(now_ahead_ms) for one in batch], lease_id=self._lease_id, now_ms=now_ms)
         for settlement in lost:
             log.warning("lease was lost before settling", delivery=settlement.claimed.id, state=settlement.state.word)
         gone = {settlement.claimed.id for settlement in lost}

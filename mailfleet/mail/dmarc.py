@@ -88,13 +88,13 @@ def parse(text: str) -> DmarcRecord:
         tags[found[1].lower()] = found[2]
     del tags["v"]
     aggregate = _uris(tags.pop("rua", ""))
-    policy = _policy(tags.pop("p", ""))
+    policy = policy_of(tags.pop("p", ""))
     if policy is None and not aggregate:
         raise DmarcSyntaxError("p is missing, or is none of none, quarantine, reject")
     return DmarcRecord(
         policy or "none",
-        _policy(tags.pop("sp", "")),
-        _policy(tags.pop("np", "")),
+        policy_of(tags.pop("sp", "")),
+        policy_of(tags.pop("np", "")),
         "s" if tags.pop("adkim", "r").lower() == "s" else "r",
         "s" if tags.pop("aspf", "r").lower() == "s" else "r",
         _percent(tags.pop("pct", "100")),
@@ -201,7 +201,8 @@ def permits_reports(records: Sequence[str]) -> bool:
     return any(is_dmarc(text) for text in records)
 
 
-def _policy(text: str) -> Policy | None:
+def policy_of(text: str) -> Policy | None:
+    """A policy in whatever case; None for anything else."""
     lower = text.lower()
     return next((one for one in POLICIES if one == lower), None)
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from mailfleet.base.errors import InputError
 from mailfleet.mail.address import domain_to_ascii
-from mailfleet.mail.dmarc import POLICIES, Policy
+from mailfleet.mail.dmarc import Policy, policy_of
 
 MAX_ROWS = 200_000
 MAX_DAYS = 40  # that one report may speak of; most speak of one
@@ -229,7 +229,7 @@ class _Reader:
         return ReportRow(
             ip,
             _whole(one.get("count", ""), 0, MAX_COUNT, where, "count"),
-            _policy(one.get("disposition", "")) or "none",  # RFC 9990 has "pass" where DMARC passed
+            policy_of(one.get("disposition", "")) or "none",  # RFC 9990 has "pass" where DMARC passed
             one.get("dkim", "").lower() == "pass",
             one.get("spf", "").lower() == "pass",
             header_from,
@@ -265,8 +265,8 @@ class _Reader:
             begin_s,
             end_s,
             domain,
-            _policy(values.get("policy_published.p", "")) or "none",
-            _policy(values.get("policy_published.sp", "")),
+            policy_of(values.get("policy_published.p", "")) or "none",
+            policy_of(values.get("policy_published.sp", "")),
             values.get("policy_published.testing", "").lower() == "y",
             tuple(self._rows),
             tuple(self._problems),
@@ -283,11 +283,6 @@ def _domain(text: str) -> str:
         return domain_to_ascii(text.strip().rstrip(".")) if text else ""
     except InputError:
         return ""
-
-
-def _policy(text: str) -> Policy | None:
-    lower = text.lower()
-    return next((one for one in POLICIES if one == lower), None)
 
 
 def _whole(text: str, least: int, most: int, where: str, name: str) -> int:

@@ -142,6 +142,16 @@ async def test_only_who_is_listed_is_judged(dmarc: DmarcReports, who: list[str],
     assert refused.value.mend
 
 
+async def test_whoever_waits_for_a_word_can_be_judged_though_older_mail_outweighs_it(dmarc: DmarcReports) -> None:
+    await days(dmarc, record(OURS, 100_000, spf="pass"), count=3, ago=90)
+    strangers = [record(f"203.0.113.{n}", 40, dkim="fail", signatures=[]) for n in range(12)]
+    await days(dmarc, record(OURS, 500, spf="pass"), *strangers, count=3)
+    waiting = [one.who for one in (await dmarc.view(OWNER, DOMAIN)).senders if one.must_judge]
+    assert len(waiting) == 12
+    view = await dmarc.judge(OWNER, DOMAIN, waiting, "foreign")
+    assert not any(one.must_judge for one in view.senders)
+
+
 async def test_what_a_domain_without_own_addresses_sends_is_known_by_where_the_server_is(plant: Plant) -> None:
     async def here(host: str) -> list[str]:
         assert host == HOST
