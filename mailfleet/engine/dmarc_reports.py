@@ -6,53 +6,41 @@ import asyncio
 import ipaddress
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 from mailfleet.base.clock import Clock, rfc3339
 from mailfleet.base.errors import InputError
 from mailfleet.base.ids import IdGenerator
 from mailfleet.engine.dmarc_views import (
-    DmarcDayView,
     DmarcReportView,
-    DmarcSenderView,
     DmarcTaken,
     DmarcTakenView,
     DmarcView,
+    Found,
+    report_view,
+    view_of,
 )
 from mailfleet.engine.domain_facts import own_domain
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.shared import LongReads
-from mailfleet.mail.dmarc import POLICIES, Policy, organizational_domain
+from mailfleet.mail.dmarc import Policy, organizational_domain
 from mailfleet.mail.dmarc_report import DAY_S, AggregateReport, ReportRow, parse_report
 from mailfleet.mail.report_files import report_texts
 from mailfleet.policy import dmarc_rollout as rules
 from mailfleet.policy import dns_checks
-from mailfleet.policy.dmarc_rollout import JUDGED, LOOK_DAYS, RECENT_DAYS, Advice, Evidence, Sender, weighty
+from mailfleet.policy.dmarc_marks import marks_of
+from mailfleet.policy.dmarc_rollout import JUDGED, LOOK_DAYS, RECENT_DAYS, Advice, Evidence
 from mailfleet.store import dmarc as rows
 from mailfleet.store import dns as dns_rows
 from mailfleet.store import egress, sending
 from mailfleet.store.database import Database, Tx
-from mailfleet.store.dmarc import Concern, Reach, Report, Row
+from mailfleet.store.dmarc import Concern, Report, Row
 from mailfleet.store.sending import SendingDomain
 
 KEEP_DAYS = 180
 AHEAD_S = 2 * DAY_S  # by which a reporter's clock may be wrong
-MAX_SENDERS = 100  # that are listed
-MAX_STRANGERS = 10  # among them, of those of whom nothing is asked: forgers come from everywhere
-MAX_ADDRESSES = 5
 MAX_JUDGED = 200
 LOOK_UP_WITHIN_S = 3.0
-_MAX_WHY = 200
-
-
-class _Found(NamedTuple):
-    """What the database has on a domain."""
-
-    domain: SendingDomain
-    reach: Reach
-    senders: Sequence[Sender]
-    stages: Sequence[tuple[int, str, int]]
-    stage: Policy | None  # that the DNS had when it was looked at last, else as receivers found it last
 
 
 class DmarcReports:
@@ -96,7 +84,7 @@ class DmarcReports:
                     raise InputError(what, where=_place(name, "policy_published, domain"), mend=mend)
                 report, kinds = self._rows(actor, one, now_ms)
                 added = rows.add(tx, report, kinds)
-                view = _report_view(report)
+                view = report_view(report)
                 taken.append(DmarcTakenView(report=view, known=not added, problems=list(one.problems[:20])))
             for domain in sending.of_tenant(tx, actor.tenant_id):  # what they mean is said soon
                 if any(not one.known and _speaks_of(one.report.domain, domain.name) for one in taken):
@@ -110,18 +98,18 @@ class DmarcReports:
         own = await self._own_addresses()
         since = self._today() - days
 
-        def find(tx: Tx) -> tuple[_Found, list[tuple[int, int, int]]]:
+        def find(tx: Tx) -> tuple[Found, list[tuple[int, int, int]]]:
             domain = own_domain(tx, actor, name)
             return self._find(tx, domain, own, since), rows.by_day(tx, _concern(domain), since)
 
         found, by_day = await self._reads.read(find)
         advice = self._advice(found, found.stage) if found.stage is not None else None
-        return _view(found, advice, by_day)
+        return view_of(found, advice, by_day)
 
     async def reports(self, actor: Actor, name: str, limit: int) -> list[DmarcReportView]:
         """Those that speak of a domain, the newest first. Raises ``NotFoundError``."""
         found = await self._reads.read(lambda tx: rows.reports(tx, _concern(own_domain(tx, actor, name)), limit))
-        return [_report_view(one) for one in found]
+        return [report_view(one) for one in found]
 
     async def judge(self, actor: Actor, name: str, who: Sequence[str], verdict: str) -> DmarcView:
         """Say whose senders are; ``who`` as the view has them. Raises ``InputError`` and ``NotFoundError``."""
@@ -190,7 +178,7 @@ class DmarcReports:
             pass  # then what they send is known by its signature
         return found
 
-    def _find(self, tx: Tx, domain: SendingDomain, own: dict[str, str], since: int) -> _Found:
+    def _find(self, tx: Tx, domain: SendingDomain, own: dict[str, str], since: int) -> Found:
         concern = _concern(domain)
         reach = rows.reach(tx, concern, since)
         seen = rows.seen(tx, concern, since, reach.newest - RECENT_DAYS + 1)
@@ -198,9 +186,9 @@ class DmarcReports:
         found = rules.senders(seen, own, selectors, rows.judged(tx, domain.id))
         stages = rows.stages(tx, domain.tenant_id, domain.name, since)
         checks = [one.check for one in dns_rows.standing(tx, domain.name).values()]
-        return _Found(domain, reach, found, stages, dns_checks.policy_found(checks) or rules.stage_of(stages))
+        return Found(domain, reach, found, stages, dns_checks.policy_found(checks) or rules.stage_of(stages))
 
-    def _advice(self, found: _Found, stage: Policy) -> Advice | None:
+    def _advice(self, found: Found, stage: Policy) -> Advice | None:
         evidence = Evidence(
             found.domain.name,
             stage,
@@ -244,34 +232,19 @@ def _place(name: str, where: str) -> str:
 
 def _row(one: ReportRow) -> Row:
     """Its kind; the count comes after."""
-    home = organizational_domain(one.header_from)
-    good = [each for each in one.signatures if each.result == "pass" and each.domain]
-    ours = [each.selector for each in good if organizational_domain(each.domain) == home]
-    others = [organizational_domain(each.domain) for each in good]
-    others += [
-        organizational_domain(each.domain)
-        for each in one.spf_seen
-        if each.result == "pass" and each.scope != "helo" and each.domain
-    ]
+    marks = marks_of(one)
     return Row(
         one.header_from,
         one.ip,
         int(one.dkim),
         int(one.spf),
         int(one.disposition != "none"),
-        next(iter(sorted(ours)), "") if one.dkim else "",
-        next((each for each in others if each != home), ""),
+        marks.signed_by,
+        marks.known_as,
         " ".join(sorted(one.reasons)),
-        "" if one.passed else _why(one),
+        marks.why,
         0,
     )
-
-
-def _why(one: ReportRow) -> str:
-    said = [f"DKIM {each.selector or '?'} of {each.domain or '?'}: {each.result or '?'}" for each in one.signatures[:3]]
-    said = said or ["no DKIM signature"]
-    said += [f"SPF of {each.domain or '?'}: {each.result or '?'}" for each in one.spf_seen[:2]]
-    return "; ".join(said)[:_MAX_WHY]
 
 
 def _concern(domain: SendingDomain) -> Concern:
@@ -285,73 +258,3 @@ def _concern(domain: SendingDomain) -> Concern:
 
 def _speaks_of(policy_domain: str, domain: str) -> bool:
     return policy_domain == domain or domain.endswith(f".{policy_domain}")
-
-
-def _report_view(one: Report) -> DmarcReportView:
-    return DmarcReportView(
-        domain=one.domain,
-        reporter=one.reporter,
-        report_id=one.report_id,
-        begin=rfc3339(one.begin_s * 1000),
-        end=rfc3339(one.end_s * 1000),
-        policy=one.policy,
-        messages=one.messages,
-        passed=one.passed,
-        received=rfc3339(one.at_ms),
-    )
-
-
-def _view(found: _Found, advice: Advice | None, by_day: Sequence[tuple[int, int, int]]) -> DmarcView:
-    unsure = {one.who for one in weighty(found.senders)} if found.stage != POLICIES[-1] else set()
-    shown = _listed(found.senders, unsure)
-    messages, passed = sum(one[1] for one in by_day), sum(one[2] for one in by_day)
-    nothing = "" if found.reach.days else "no report has come in yet"
-    return DmarcView(
-        domain=found.domain.name,
-        policy=found.stage or "",
-        rollout=found.domain.dmarc_rollout,
-        days=found.reach.days,
-        reporters=found.reach.reporters,
-        messages=messages,
-        passed=passed,
-        state=advice.state if advice else "unknown",
-        found=advice.found if advice else nothing,
-        meaning=advice.meaning if advice else "",
-        next_step=advice.next_step if advice else "",
-        next_policy=(advice.to or "") if advice else "",
-        senders=[_sender_view(one, one.who in unsure) for one in shown],
-        others=messages - sum(one.messages for one in shown),
-        other_senders=len(found.senders) - len(shown),
-        by_day=[DmarcDayView(day=_day(day), messages=every, passed=good) for day, every, good in by_day],
-    )
-
-
-def _listed(every: Sequence[Sender], unsure: Collection[str]) -> list[Sender]:
-    """Whoever must be judged is listed, however small."""
-    strangers = [one.who for one in every if one.kind == "unknown" and one.judged == "open" and one.who not in unsure]
-    small = set(strangers[MAX_STRANGERS:])
-    shown = sorted((one for one in every if one.who not in small), key=lambda one: one.who not in unsure)[:MAX_SENDERS]
-    return sorted(shown, key=lambda one: (-one.messages, one.who))
-
-
-def _sender_view(one: Sender, must_judge: bool) -> DmarcSenderView:
-    most = sorted(one.addresses, key=lambda address: (-one.addresses[address], address))
-    return DmarcSenderView(
-        who=one.who,
-        kind=one.kind,
-        judged=one.judged,
-        must_judge=must_judge,
-        messages=one.messages,
-        passed=one.passed,
-        by_dkim=one.by_dkim,
-        by_spf=one.by_spf,
-        failed=one.failed,
-        excused=one.excused,
-        why=one.why,
-        addresses=most[:MAX_ADDRESSES],
-        last_day=_day(one.last_day),
-    )
-
-
-def _day(day: int) -> str:
-    return rfc3339(day * DAY_S * 1000)[:10]

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
 from pydantic import BaseModel, ConfigDict, Field
+
+from mailfleet.base.clock import rfc3339
+from mailfleet.mail.dmarc import POLICIES, Policy
+from mailfleet.mail.dmarc_report import DAY_S
+from mailfleet.policy.dmarc_rollout import Advice, Sender, weighty
+from mailfleet.store.dmarc import Reach, Report
+from mailfleet.store.sending import SendingDomain
+
+MAX_SENDERS = 100  # that are listed
+MAX_STRANGERS = 10  # among them, of those of whom nothing is asked: forgers come from everywhere
+MAX_ADDRESSES = 5
 
 
 class _View(BaseModel):
@@ -87,3 +101,85 @@ class DmarcTaken(_View):
     """Reports of one file."""
 
     items: list[DmarcTakenView]
+
+
+class Found(NamedTuple):
+    """What the database has on a domain."""
+
+    domain: SendingDomain
+    reach: Reach
+    senders: Sequence[Sender]
+    stages: Sequence[tuple[int, str, int]]
+    stage: Policy | None  # that the DNS had when it was looked at last, else as receivers found it last
+
+
+def report_view(one: Report) -> DmarcReportView:
+    """As it is shown."""
+    return DmarcReportView(
+        domain=one.domain,
+        reporter=one.reporter,
+        report_id=one.report_id,
+        begin=rfc3339(one.begin_s * 1000),
+        end=rfc3339(one.end_s * 1000),
+        policy=one.policy,
+        messages=one.messages,
+        passed=one.passed,
+        received=rfc3339(one.at_ms),
+    )
+
+
+def view_of(found: Found, advice: Advice | None, by_day: Sequence[tuple[int, int, int]]) -> DmarcView:
+    """As it is shown. ``by_day``: day, messages, of these passed."""
+    unsure = {one.who for one in weighty(found.senders)} if found.stage != POLICIES[-1] else set()
+    shown = _listed(found.senders, unsure)
+    messages, passed = sum(one[1] for one in by_day), sum(one[2] for one in by_day)
+    nothing = "" if found.reach.days else "no report has come in yet"
+    return DmarcView(
+        domain=found.domain.name,
+        policy=found.stage or "",
+        rollout=found.domain.dmarc_rollout,
+        days=found.reach.days,
+        reporters=found.reach.reporters,
+        messages=messages,
+        passed=passed,
+        state=advice.state if advice else "unknown",
+        found=advice.found if advice else nothing,
+        meaning=advice.meaning if advice else "",
+        next_step=advice.next_step if advice else "",
+        next_policy=(advice.to or "") if advice else "",
+        senders=[_sender_view(one, one.who in unsure) for one in shown],
+        others=messages - sum(one.messages for one in shown),
+        other_senders=len(found.senders) - len(shown),
+        by_day=[DmarcDayView(day=_day(day), messages=every, passed=good) for day, every, good in by_day],
+    )
+
+
+def _listed(every: Sequence[Sender], unsure: Collection[str]) -> list[Sender]:
+    """Whoever must be judged is listed, however small."""
+    strangers = [one.who for one in every if one.kind == "unknown" and one.judged == "open" and one.who not in unsure]
+    small = set(strangers[MAX_STRANGERS:])
+    shown = sorted((one for one in every if one.who not in small), key=lambda one: one.who not in unsure)[:MAX_SENDERS]
+    return sorted(shown, key=lambda one: (-one.messages, one.who))
+
+
+def _sender_view(one: Sender, must_judge: bool) -> DmarcSenderView:
+    most = sorted(one.addresses, key=lambda address: (-one.addresses[address], address))
+    return DmarcSenderView(
+        who=one.who,
+        kind=one.kind,
+        judged=one.judged,
+        must_judge=must_judge,
+        messages=one.messages,
+        passed=one.passed,
+        by_dkim=one.by_dkim,
+        by_spf=one.by_spf,
+        failed=one.failed,
+        excused=one.excused,
+        why=one.why,
+        addresses=most[:MAX_ADDRESSES],
+        last_day=_day(one.last_day),
+    )
+
+
+def _day(day: int) -> str:
+    return rfc3339(day * DAY_S * 1000)[:10]
