@@ -201,6 +201,11 @@ def permits_reports(records: Sequence[str]) -> bool:
     return any(is_dmarc(text) for text in records)
 
 
+def is_stricter(one: Policy, other: Policy) -> bool:
+    """Whether more is asked of receivers."""
+    return POLICIES.index(one) > POLICIES.index(other)
+
+
 def policy_of(text: str) -> Policy | None:
     """A policy in whatever case; None for anything else."""
     lower = text.lower()

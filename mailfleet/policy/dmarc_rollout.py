@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from mailfleet.mail.dmarc import POLICIES, Policy
+from mailfleet.mail.dmarc import POLICIES, Policy, is_stricter
 from mailfleet.policy.dns_checks import Check, State
 
 CHECK = "dmarc-rollout"
@@ -210,7 +210,7 @@ def _hurts(evidence: Evidence) -> Advice | None:
 
 def _behind(evidence: Evidence) -> Advice | None:
     """What is set is not in the DNS."""
-    if POLICIES.index(evidence.wanted) <= POLICIES.index(evidence.stage):
+    if not is_stricter(evidence.wanted, evidence.stage):
         return None
     meaning = f"p={evidence.wanted} is set, and the DNS has p={evidence.stage}"
     return Advice("ok", _found(evidence), meaning)  # the check of the record says what to do

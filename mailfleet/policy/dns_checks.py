@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from mailfleet.base.errors import InputError
 from mailfleet.mail.dkim_record import parse_tags
-from mailfleet.mail.dmarc import POLICIES, Discovered, Policy
+from mailfleet.mail.dmarc import Discovered, Policy, is_stricter
 from mailfleet.mail.dmarc import parse as parse_dmarc
 from mailfleet.mail.spf import SpfResult
 from mailfleet.policy.dns_plan import Wanted, speaks_for_spf
@@ -156,7 +156,7 @@ def dmarc(found: Discovered, domain: str, expected: str) -> Check:
         return Check("dmarc", "failed", found.problem, expected, meaning, step)
     text = str(found.record)
     wanted = parse_dmarc(expected).policy
-    if POLICIES.index(wanted) > POLICIES.index(found.record.policy):
+    if is_stricter(wanted, found.record.policy):
         meaning = f"p={wanted} is set, and receivers find p={found.record.policy}"
         step = "mailfleet domain publish DOMAIN, or put what is expected there by hand"
         return Check("dmarc", "warning", text, expected, meaning, step)

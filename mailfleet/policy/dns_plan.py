@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 from urllib.parse import quote
 
-from mailfleet.mail.dmarc import POLICIES, DmarcRecord, DmarcSyntaxError, Policy
+from mailfleet.mail.dmarc import DmarcRecord, DmarcSyntaxError, Policy, is_stricter
 from mailfleet.mail.dmarc import parse as parse_dmarc
 from mailfleet.mail.mta_sts import StsPolicy
 from mailfleet.mail.spf_macro import SpfSyntaxError, parse_domain_spec
@@ -198,7 +198,7 @@ def merged_dmarc(facts: Facts, existing: Existing) -> str:
     except DmarcSyntaxError:
         return ""
     ours = dmarc(facts)
-    higher = POLICIES.index(ours.policy) > POLICIES.index(record.policy)
+    higher = is_stricter(ours.policy, record.policy)
     known = {one.lower() for one in record.aggregate_to}
     more = tuple(one for one in ours.aggregate_to if one.lower() not in known)
     if not (higher or more):
