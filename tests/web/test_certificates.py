@@ -20,8 +20,8 @@ from mailfleet.net.tls_keys import LocalAuthority, new_key
 from mailfleet.store import certificates as rows
 from mailfleet.store.certificates import Certificate
 from mailfleet.store.database import Tx
+from tests.web.browsing import NASTY, asked, log_in, shown_whole
 from tests.web.test_domains import fill
-from tests.web.test_page import NASTY, log_in, shown_whole
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # one browser for all
 HOST = "mail.us.test"
@@ -71,11 +71,9 @@ async def test_a_certificate_is_made_renewed_and_removed(browser: Browser, url: 
     await expect(page.locator(".note")).to_contain_text("the next key is used from")
     await expect(row).to_contain_text("another key waits")
     await expect(row).to_contain_text("Next: publish the TLSA record of its next key")
-    page.once("dialog", lambda dialog: dialog.dismiss())
-    await row.get_by_role("button", name="Remove").click()
+    await asked(page, row.get_by_role("button", name="Remove"), False)
     assert HOST in await engine.certificates.pairs()
-    page.once("dialog", lambda dialog: dialog.accept())
-    await row.get_by_role("button", name="Remove").click()
+    await asked(page, row.get_by_role("button", name="Remove"), True)
     await expect(row.locator(".standing")).to_have_text("waiting")
     assert await engine.certificates.pairs() == {}
 

@@ -12,9 +12,9 @@ from playwright.async_api import Browser, FilePayload, expect
 from mailfleet.engine.dmarc_views import DmarcDayView
 from mailfleet.web.dmarc import CHART_HEIGHT, LEAST, bars
 from tests.mail.dmarc_documents import DAY_S, record, report
+from tests.web.browsing import shown_whole
 from tests.web.test_domain import open_domain
 from tests.web.test_domains import fill
-from tests.web.test_page import shown_whole
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # one browser for all
 CRM = record("198.51.100.7", 40, dkim="fail", signatures=[("crm.example", "k", "pass")], spf_seen=[])

@@ -8,8 +8,8 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from mailfleet.engine.domain_views import DomainSettings
+from tests.web.browsing import asked, log_in, shown_whole
 from tests.web.test_domains import fill
-from tests.web.test_page import log_in, shown_whole
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # one browser for all
 LOGO = (
@@ -127,11 +127,11 @@ async def test_a_logo_is_shown_exchanged_and_removed(browser: Browser, url: str,
     await page.locator("#logo-file").set_input_files(wrong)
     await page.get_by_role("button", name="Show this logo").click()
     await expect(page.locator("#logo-wrong")).to_contain_text("its root is no svg element in the SVG namespace")
+    await page.wait_for_load_state()  # its script is run last
     await page.locator("#logo-file").set_input_files(wrong | {"buffer": b"x" * 40_000})
     assert await page.locator("#logo-file").evaluate("field => field.validationMessage") != ""
     await expect(page.get_by_alt_text("The logo of shop.example")).to_be_visible()
-    page.once("dialog", lambda dialog: dialog.accept())
-    await page.get_by_role("button", name="Remove the logo").click()
+    await asked(page, page.get_by_role("button", name="Remove the logo"), True)
     await expect(page.locator("#logo")).to_contain_text("No logo.")
     answer = await page.request.get(f"{url}/domains/shop.example/logo.svg")
     assert answer.status == 404

@@ -12,7 +12,7 @@ from mailfleet.policy.dns_checks import Check, Kept
 from mailfleet.store import dns as dns_rows
 from mailfleet.store import sending
 from mailfleet.store.database import Tx
-from tests.web.test_page import NASTY, log_in, shown_whole
+from tests.web.browsing import NASTY, log_in, shown_whole
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # one browser for all
 AT_MS = 1_769_850_000_000

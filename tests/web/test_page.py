@@ -7,27 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, expect
+
+from tests.web.browsing import NASTY, asked, log_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # one browser for all
-NASTY = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
 QUOTED = "\"'><svg onload=window.hit=1> {{ 7*7 }} javascript:window.hit=1"
 TURNED = "\u202egnihtemos\u202c\x1b[2J"
-
-
-async def log_in(browser: Browser, url: str, token: str = "all", **options: Any) -> Page:
-    page = await (await browser.new_context(**options)).new_page()
-    await page.goto(url)
-    await page.get_by_label("API token").fill(token)
-    await page.get_by_role("button", name="Log in").click()
-    return page
-
-
-async def shown_whole(page: Page, name: str, width: int, scheme: str) -> None:
-    """Nothing is wider than the screen. With ``MAILFLEET_SCREENSHOTS`` a picture goes into that folder."""
-    if folder := os.environ.get("MAILFLEET_SCREENSHOTS"):
-        await page.screenshot(path=Path(folder) / f"{name}-{width}-{scheme}.png", full_page=True)
-    assert await page.evaluate("document.documentElement.scrollWidth") <= width, name
 
 
 def fill(engine: Any, memory: Any) -> None:
@@ -95,10 +81,8 @@ async def test_log_in_watch_and_steer(browser: Browser, url: str, engine: Any, m
     await expect(page.locator(".campaign").first.locator(".state")).to_have_text("paused")
     await page.locator(".campaign").first.get_by_role("button", name="Resume").click()
     await expect(page.locator(".campaign").first.locator(".state")).to_have_text("sending")
-    page.once("dialog", lambda dialog: dialog.dismiss())
-    await page.locator(".campaign").first.get_by_role("button", name="Cancel").click()
-    page.once("dialog", lambda dialog: dialog.accept())
-    await page.locator(".campaign").first.get_by_role("button", name="Cancel").click()
+    await asked(page, page.locator(".campaign").first.get_by_role("button", name="Cancel"), False)
+    await asked(page, page.locator(".campaign").first.get_by_role("button", name="Cancel"), True)
     await expect(page.locator(".campaign").first.locator(".state")).to_have_text("cancelled")
     assert engine.steered == [("cmp_2", "paused"), ("cmp_2", "sending"), ("cmp_2", "cancelled")]
 

@@ -14,7 +14,7 @@ from mailfleet.engine.requests import Actor
 from mailfleet.policy.brakes import Decision
 from mailfleet.store import listings
 from mailfleet.store.database import Tx
-from tests.web.test_page import NASTY, log_in
+from tests.web.browsing import NASTY, asked, log_in
 
 AT_MS = 1_769_850_000_000
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # one browser for all
@@ -74,8 +74,7 @@ async def test_see_and_steer(browser: Browser, url: str, engine: Any) -> None:
     await expect(row).to_contain_text("on the page, by all")
     await row.get_by_role("button", name="Resume s2").click()
     await expect(row.locator(".state")).to_have_text("active")
-    page.once("dialog", lambda dialog: dialog.accept())
-    await row.get_by_role("button", name="Drain s2").click()
+    await asked(page, row.get_by_role("button", name="Drain s2"), True)
     await expect(row.locator(".state")).to_have_text("draining")
     await expect(page.get_by_role("row", name="upstream relay smtp.relay.example:587")).to_contain_text("has its own")
     await expect(page.get_by_role("row", name="s1 to gmail")).to_contain_text("0 of 400")
@@ -86,10 +85,8 @@ async def test_see_and_steer(browser: Browser, url: str, engine: Any) -> None:
     await expect(brake).to_contain_text("0 % is left")
     await expect(brake).to_contain_text("<script>")
     assert await page.evaluate("window.hit") is None
-    page.once("dialog", lambda dialog: dialog.dismiss())
-    await brake.get_by_role("button", name="Lift").click()
-    page.once("dialog", lambda dialog: dialog.accept())
-    await brake.get_by_role("button", name="Lift").click()
+    await asked(page, brake.get_by_role("button", name="Lift"), False)
+    await asked(page, brake.get_by_role("button", name="Lift"), True)
     await expect(page.get_by_text("Nothing holds mail back.")).to_be_visible()
 
 
