@@ -23,11 +23,13 @@ import httpx
 from mailfleet.sandbox import inbox, report
 from mailfleet.sandbox.inbox import StoredMessage
 from mailfleet.store.sqlite import open_connection
+from tests.behaviours import fork_server
 from tests.ports import free_port
 from tests.store.cluster import fetch, wait
 
 T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]
+Process = subprocess.Popen[bytes] | fork_server.Forked
 
 START_S = 30.0
 PATIENCE_S = 60.0
@@ -72,8 +74,8 @@ class Server:
         self.sandbox = sandbox
         self.block = free_block()
         self._settings = merged(self._own_settings(), settings or {})
-        self.process: subprocess.Popen[bytes] | None = None
-        self.surroundings: dict[str, str] = {}  # further environment variables
+        self.process: Process | None = None
+        self.surroundings: dict[str, str] = {}  # further environment variables, for the server a real start
         self._http: httpx.Client | None = None
         if sandbox:
             _write_rates(self.data / "sandbox", rates or {"*": {}})
@@ -115,20 +117,24 @@ class Server:
         """Change a setting; holds from the next start on."""
         self._settings = merged(self._settings, {section: {key: value}})
 
-    def launch(self) -> subprocess.Popen[bytes]:
+    def launch(self) -> Process:
         """Start the process and wait for nothing."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "mailfleet", "serve", "--data", str(self.data)]
-        with (self.folder / "output").open("ab") as output:
-            self.process = subprocess.Popen(
-                command + (["--sandbox"] if self.sandbox else []),
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+        command = ["serve", "--data", str(self.data), *(["--sandbox"] if self.sandbox else [])]
+        with (self.folder / "output").open("ab") as output, open(os.devnull, "rb") as nothing:
+            if self.surroundings:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "mailfleet", *command],
+                    cwd=self.folder,
+                    env=self.environment,
+                    stdin=nothing,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            else:
+                streams = nothing.fileno(), output.fileno(), output.fileno()
+                self.process = fork_server.start(command, self.folder, self.environment, streams, session=True)
         return self.process
 
     def start(self) -> Server:
@@ -278,15 +284,8 @@ class Server:
 
     def cli(self, *arguments: str, text: str | None = None, data: bool = True) -> Ran:
         """Run ``mailfleet`` with ``arguments`` on this folder."""
-        done = subprocess.run(
-            [sys.executable, "-m", "mailfleet", *arguments, *(["--data", str(self.data)] if data else [])],
-            cwd=self.folder,
-            env=self.environment,
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=150,
-        )
+        line = [*arguments, *(["--data", str(self.data)] if data else [])]
+        done = fork_server.run(line, self.folder, self.environment, text, timeout=150)
         return Ran(done.returncode, done.stdout, done.stderr)
 
     def output(self) -> str:

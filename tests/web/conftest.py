@@ -61,8 +61,8 @@ async def url(app: Any) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """Debian's Chromium."""
-    path = shutil.which("chromium")
+    """Debian's Chromium: the one without a window costs half the time."""
+    path = shutil.which("chromium-headless-shell")
     if path is None:
         pytest.fail("Chromium is missing: run scripts/install-browser")
     async with async_playwright() as playwright:
