@@ -33,6 +33,7 @@ from mailfleet.net.dns_provider import ProviderZone
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.dns_update import DynamicUpdate, ZoneWriter
 from mailfleet.net.resolver import Resolver
+from mailfleet.net.reverse_names import ReverseNames
 from mailfleet.net.secure_dns import SecureDns
 from mailfleet.net.shown_key import KeyProbe
 from mailfleet.policy.server_plan import SMTP
@@ -65,7 +66,10 @@ def dmarc_reports_of(base: Base, nameservers: list[str], reads: LongReads) -> Dm
         found = await asyncio.gather(authoritative.ask(host, "A"), authoritative.ask(host, "AAAA"))
         return [text for one in found for text in one.records]
 
-    return DmarcReports(base.database, reads, addresses_of, hostname=base.hostname, clock=base.clock, ids=base.ids)
+    names = ReverseNames(DnsQuerier(nameservers, base.settings.dns.timeout_s, base.clock))
+    return DmarcReports(
+        base.database, reads, addresses_of, names.of, hostname=base.hostname, clock=base.clock, ids=base.ids
+    )
 
 
 def domains_of(base: Base, nameservers: list[str], reports: DmarcReports) -> tuple[Domains, Rotation]:

@@ -165,7 +165,7 @@ def _print(view: Mapping[str, Any], as_json: bool) -> None:
     show.say(console, "")
     rows = [
         (
-            one["who"], _whose(one), show.number(one["messages"]), _share(one), show.number(one["by_dkim"]),
+            _named(one), _whose(one), show.number(one["messages"]), _share(one), show.number(one["by_dkim"]),
             show.number(one["by_spf"]), show.number(one["failed"]), one["why"],
         )
         for one in view["senders"]
@@ -175,6 +175,10 @@ def _print(view: Mapping[str, Any], as_json: bool) -> None:
     if view["others"] > 0:
         senders = show.number(view["other_senders"])
         show.say(console, f"And {show.number(view['others'])} messages of {senders} smaller senders.")
+
+
+def _named(one: Mapping[str, Any]) -> str:
+    return f"{one['who']} ({one['host']})" if one["host"] else str(one["who"])
 
 
 def _whose(one: Mapping[str, Any]) -> str:

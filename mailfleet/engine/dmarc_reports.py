@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import cast
 
 from mailfleet.base.clock import Clock, rfc3339
@@ -17,7 +17,9 @@ from mailfleet.engine.dmarc_views import (
     DmarcTakenView,
     DmarcView,
     Found,
+    listed,
     report_view,
+    to_name,
     view_of,
 )
 from mailfleet.engine.domain_facts import own_domain
@@ -41,22 +43,28 @@ KEEP_DAYS = 180
 AHEAD_S = 2 * DAY_S  # by which a reporter's clock may be wrong
 MAX_JUDGED = 200
 LOOK_UP_WITHIN_S = 3.0
+NAMES_WITHIN_S = 2.0  # what comes later is known the next time
 
 
 class DmarcReports:
-    """For one process. ``addresses_of`` looks up a host: from there comes what leaves by no address of its own."""
+    """For one process. ``addresses_of`` looks up a host: from there comes what leaves by no address of its own.
+
+    ``names_of`` finds what addresses are called, as far as it does in so many seconds.
+    """
 
     def __init__(
         self,
         database: Database,
         reads: LongReads,
         addresses_of: Callable[[str], Awaitable[Collection[str]]],
+        names_of: Callable[[Collection[str], float], Awaitable[Mapping[str, str]]],
         *,
         hostname: str,
         clock: Clock,
         ids: IdGenerator,
     ) -> None:
-        self._database, self._reads, self._addresses_of = database, reads, addresses_of
+        self._database, self._reads = database, reads
+        self._addresses_of, self._names_of = addresses_of, names_of
         self._hostname, self._clock, self._ids = hostname, clock, ids
 
     # For people
@@ -104,7 +112,8 @@ class DmarcReports:
 
         found, by_day = await self._reads.read(find)
         advice = self._advice(found, found.stage) if found.stage is not None else None
-        return view_of(found, advice, by_day)
+        names = await self._names_of(to_name(listed(found)[0]).values(), NAMES_WITHIN_S)
+        return view_of(found, advice, by_day, names)
 
     async def reports(self, actor: Actor, name: str, limit: int) -> list[DmarcReportView]:
         """Those that speak of a domain, the newest first. Raises ``NotFoundError``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,6 +41,10 @@ class DmarcSenderView(_View):
     excused: int = Field(description="Of those that failed, let pass by receivers as forwarded.")
     why: str = Field(description="What SPF and DKIM came to for most of those that failed.")
     addresses: list[str] = Field(description="From where, the most frequent first, at most five.")
+    host: str = Field(
+        description="Of senders that are not ours: what the first of these addresses is called in the DNS, where that name"
+        " leads back to it; empty where none does, or the DNS was too slow."
+    )
     last_day: str
 
 
@@ -128,10 +132,23 @@ def report_view(one: Report) -> DmarcReportView:
     )
 
 
-def view_of(found: Found, advice: Advice | None, by_day: Sequence[tuple[int, int, int]]) -> DmarcView:
-    """As it is shown. ``by_day``: day, messages, of these passed."""
+def listed(found: Found) -> tuple[list[Sender], set[str]]:
+    """Those that a view lists, the largest first, and whom of them a person must judge: these are listed, however small."""
     unsure = {one.who for one in weighty(found.senders)} if found.stage != POLICIES[-1] else set()
-    shown = _listed(found.senders, unsure)
+    return _listed(found.senders, unsure), unsure
+
+
+def to_name(senders: Sequence[Sender]) -> dict[str, str]:
+    """The address by which somebody who is not ours is called, by sender."""
+    return {one.who: _first(one)[0] for one in senders if one.kind not in ("ours", "forwarders") and one.addresses}
+
+
+def view_of(
+    found: Found, advice: Advice | None, by_day: Sequence[tuple[int, int, int]], names: Mapping[str, str]
+) -> DmarcView:
+    """As it is shown. ``by_day``: day, messages, of these passed; ``names``: of addresses."""
+    shown, unsure = listed(found)
+    hosts = {who: names.get(address, "") for who, address in to_name(shown).items()}
     messages, passed = sum(one[1] for one in by_day), sum(one[2] for one in by_day)
     nothing = "" if found.reach.days else "no report has come in yet"
     return DmarcView(
@@ -147,7 +164,7 @@ def view_of(found: Found, advice: Advice | None, by_day: Sequence[tuple[int, int
         meaning=advice.meaning if advice else "",
         next_step=advice.next_step if advice else "",
         next_policy=(advice.to or "") if advice else "",
-        senders=[_sender_view(one, one.who in unsure) for one in shown],
+        senders=[_sender_view(one, one.who in unsure, hosts.get(one.who, "")) for one in shown],
         others=messages - sum(one.messages for one in shown),
         other_senders=len(found.senders) - len(shown),
         by_day=[DmarcDayView(day=_day(day), messages=every, passed=good) for day, every, good in by_day],
@@ -155,15 +172,17 @@ def view_of(found: Found, advice: Advice | None, by_day: Sequence[tuple[int, int
 
 
 def _listed(every: Sequence[Sender], unsure: Collection[str]) -> list[Sender]:
-    """Whoever must be judged is listed, however small."""
     strangers = [one.who for one in every if one.kind == "unknown" and one.judged == "open" and one.who not in unsure]
     small = set(strangers[MAX_STRANGERS:])
     shown = sorted((one for one in every if one.who not in small), key=lambda one: one.who not in unsure)[:MAX_SENDERS]
     return sorted(shown, key=lambda one: (-one.messages, one.who))
 
 
-def _sender_view(one: Sender, must_judge: bool) -> DmarcSenderView:
-    most = sorted(one.addresses, key=lambda address: (-one.addresses[address], address))
+def _first(one: Sender) -> list[str]:
+    return sorted(one.addresses, key=lambda address: (-one.addresses[address], address))[:MAX_ADDRESSES]
+
+
+def _sender_view(one: Sender, must_judge: bool, host: str) -> DmarcSenderView:
     return DmarcSenderView(
         who=one.who,
         kind=one.kind,
@@ -176,7 +195,8 @@ def _sender_view(one: Sender, must_judge: bool) -> DmarcSenderView:
         failed=one.failed,
         excused=one.excused,
         why=one.why,
-        addresses=most[:MAX_ADDRESSES],
+        addresses=_first(one),
+        host=host,
         last_day=_day(one.last_day),
     )
 

@@ -63,7 +63,7 @@ class DnsQuerier:
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
     async def ask(self, name: str, kind: str) -> Answered:
-        """The records of ``kind`` (MX, A, AAAA, TXT) at ``name``, CNAMEs followed. Raises ``DnsFailed``."""
+        """The records of ``kind`` (MX, A, AAAA, TXT, PTR) at ``name``, CNAMEs followed. Raises ``DnsFailed``."""
         key = (name.lower(), kind)
         now_s = self._clock.monotonic_s()
         cached = self._cache.get(key)

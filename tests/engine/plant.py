@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -110,6 +110,11 @@ async def no_addresses(host: str) -> list[str]:
     return []
 
 
+async def no_names(addresses: Collection[str], within_s: float) -> dict[str, str]:
+    """Nobody has a name."""
+    return {}
+
+
 @dataclass
 class Plant:
     """The parts of the engine, built as ``app.compose`` builds them."""
@@ -141,7 +146,7 @@ class Plant:
         )
         self.manager = Manager(self.database, self.catalog, self.box, hostname=HOST, clock=self.clock, ids=self.ids)
         self.dmarc = DmarcReports(
-            self.database, self.reads, no_addresses, hostname=HOST, clock=self.clock, ids=self.ids
+            self.database, self.reads, no_addresses, no_names, hostname=HOST, clock=self.clock, ids=self.ids
         )
         self.maintainer = Maintainer(self.database, self.folder, self.clock, dmarc=self.dmarc)
         self.notices = Notices(self.catalog, hostname=HOST, **common)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Collection
 
 import pytest
 
@@ -13,7 +14,7 @@ from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.requests import Actor
 from mailfleet.store import egress, sending
 from mailfleet.store.sending import SendingDomain
-from tests.engine.plant import DOMAIN, HOST, NOW_MS, OWNER, Plant
+from tests.engine.plant import DOMAIN, HOST, NOW_MS, OWNER, Plant, no_addresses, no_names
 from tests.mail.dmarc_documents import DAY_S, mailed, record, report
 
 OTHER = Actor(TenantId(7), name="other")
@@ -157,11 +158,33 @@ async def test_what_a_domain_without_own_addresses_sends_is_known_by_where_the_s
         assert host == HOST
         return ["192.0.2.80"]
 
-    found = DmarcReports(plant.database, plant.reads, here, hostname=HOST, clock=plant.clock, ids=plant.ids)
+    found = DmarcReports(plant.database, plant.reads, here, no_names, hostname=HOST, clock=plant.clock, ids=plant.ids)
     await plant.database.write(lambda tx: egress.ensure_default(tx, NOW_MS))
     await days(found, record("192.0.2.80", dkim="fail", signatures=[]), count=1)
     (sender,) = (await found.view(OWNER, DOMAIN)).senders
     assert (sender.who, sender.kind, sender.failed) == ("default", "ours", 3)
+
+
+async def test_who_is_not_ours_has_a_name(plant: Plant) -> None:
+    async def names(addresses: Collection[str], within_s: float) -> dict[str, str]:
+        assert set(addresses) == {"198.51.100.7", "203.0.113.9", "2001:db8::1"}
+        return {"203.0.113.9": "host9.example", "2001:db8::1": "six.example"}
+
+    found = DmarcReports(
+        plant.database, plant.reads, no_addresses, names, hostname=HOST, clock=plant.clock, ids=plant.ids
+    )
+    await Fleet(plant.database, plant.box, plant.clock).add_source(OWNER, "s1", {"address": OURS})
+    crm = record("198.51.100.7", 40, dkim="fail", signatures=[("crm.example", "k", "pass")])
+    strangers = [record(one, 5, dkim="fail", signatures=[]) for one in ("203.0.113.9", "2001:db8::1")]
+    forwarded = record("203.0.113.5", 2, signatures=[(DOMAIN, "r1", "pass")])
+    await days(found, record(OURS, 500, spf="pass"), crm, forwarded, *strangers, count=1)
+    assert {one.who: one.host for one in (await found.view(OWNER, DOMAIN)).senders} == {
+        "s1": "",
+        "crm.example": "",
+        "forwarders": "",
+        "203.0.113.9": "host9.example",
+        "2001:db8::/64": "six.example",
+    }
 
 
 async def test_a_source_behind_another_address_is_known_by_its_name(plant: Plant) -> None:
@@ -171,7 +194,9 @@ async def test_a_source_behind_another_address_is_known_by_its_name(plant: Plant
         asked.append(host)
         return {"out.shop.example": ["192.0.2.81"]}.get(host, [])
 
-    found = DmarcReports(plant.database, plant.reads, look_up, hostname=HOST, clock=plant.clock, ids=plant.ids)
+    found = DmarcReports(
+        plant.database, plant.reads, look_up, no_names, hostname=HOST, clock=plant.clock, ids=plant.ids
+    )
     fleet = Fleet(plant.database, plant.box, plant.clock)
     await fleet.add_source(OWNER, "inside", {"address": "10.0.0.7", "ehlo_name": "out.shop.example"})
     await fleet.add_source(OWNER, "outside", {"address": "8.8.8.8", "ehlo_name": "direct.shop.example"})

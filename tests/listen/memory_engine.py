@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -234,8 +234,12 @@ class MemoryEngine:
         async def no_addresses(host: str) -> list[str]:
             return []
 
+        async def names(addresses: Collection[str], within_s: float) -> dict[str, str]:
+            return {one: self.names[one] for one in addresses if one in self.names}
+
+        self.names: dict[str, str] = {}  # of addresses
         self.dmarc = DmarcReports(
-            self.database, LongReads(self.database), no_addresses, hostname=name, clock=clock, ids=ids
+            self.database, LongReads(self.database), no_addresses, names, hostname=name, clock=clock, ids=ids
         )
         self.domains = Domains(
             self.database, checker, publisher, writer, self.dmarc,

@@ -38,6 +38,7 @@ def files(*records: str, days: int = 3) -> list[FilePayload]:
 
 async def test_reports_are_handed_over_and_senders_judged(browser: Browser, url: str, engine: Any, memory: Any) -> None:
     await fill(engine, memory)
+    engine.names = {"198.51.100.7": "out7.crm-mail.example", "203.0.113.5": "mta.shop.example", "203.0.113.66": "<b>.y"}
     page = await open_domain(browser, url)
     part = page.locator("#dmarc")
     await expect(part).to_contain_text("No report has come in yet.")
@@ -46,6 +47,7 @@ async def test_reports_are_handed_over_and_senders_judged(browser: Browser, url:
     await expect(page.locator(".note")).to_contain_text("3 reports taken in.")
     await expect(part.get_by_role("img")).to_have_accessible_name(re.compile("2,700 pass, 123 fail"))
     await expect(part.locator("tr", has_text="crm.example")).to_contain_text("not known")
+    await expect(part.locator("tr", has_text="crm.example")).to_contain_text("out7.crm-mail.example")
     await part.get_by_role("button", name="crm.example is not ours").click()
     await expect(page.locator(".note")).to_contain_text("crm.example does not speak for the domain.")
     await expect(part.locator("tr", has_text="crm.example")).to_contain_text("not ours")
@@ -83,6 +85,10 @@ async def test_who_may_only_read_judges_nobody(browser: Browser, url: str, engin
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])
 async def test_it_fits(browser: Browser, url: str, engine: Any, memory: Any, width: int, scheme: Any) -> None:
     await fill(engine, memory)
+    engine.names = {
+        "198.51.100.7": "out7.crm-mail.example",
+        "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff": "x" * 60 + ".example",
+    }
     for one in files(OWN, CRM, NASTY, record("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", 50, dkim="fail", signatures=[])):
         await engine.dmarc.take(engine.actors["all"], one["buffer"])
     page = await open_domain(browser, url, viewport={"width": width, "height": 900}, color_scheme=scheme)
