@@ -24,10 +24,8 @@ from mailfleet.store.dns import OwnRecord, Target
 
 LOOK_EVERY_S = 0.5
 _SETS = frozenset({"A", "AAAA", "CAA", "TLSA"})  # several at a name go well together
-_BESIDE = ("A", "AAAA", "MX", "TXT", "CAA", "SRV", "TLSA", "HTTPS")  # what others may have where an alias is to be
+_BESIDE = ("A", "AAAA", "MX", "TXT", "CAA", "SRV", "TLSA", "HTTPS", "SVCB", "SSHFP", "NAPTR")  # where an alias is to be
 _HOSTS = ("MX", "CNAME", "PTR", "NS")
-
-
 Place = tuple[str, str]  # a name and a type
 
 
@@ -83,7 +81,8 @@ class DnsPublisher:
         ours = {(one.name, one.type, one.value) for one in own}
         changes: list[Change] = []
         conflicts: list[Conflict] = []
-        unknown = [name for (name, _), one in asked.items() if not one.answers]
+        aliases = {name for (name, kind), one in asked.items() if kind == "CNAME" and one.records}
+        unknown = [name for (name, _), one in asked.items() if not one.answers and name not in aliases]
         for one in wanted:
             there, beside = _there(asked[one.name, one.type]), _beside(one, asked)
             if beside:

@@ -21,8 +21,8 @@ ALIAS, HOST = "alias.shop.test", "host.shop.test"
 ZONE = ["mta A 127.0.0.1", "alias CNAME mta", "host A 127.0.0.7", 'host TXT "x"', "below.host A 127.0.0.8"]
 TO_ALIAS = [
     Change("remove", HOST, "A", "127.0.0.7"),
-    Change("remove", HOST, "TXT", "x"),
     Change("add", HOST, "CNAME", "mta.shop.test."),
+    Change("remove", HOST, "TXT", "x"),
 ]
 FROM_ALIAS = [
     Change("remove", ALIAS, "CNAME", "mta.shop.test."),
