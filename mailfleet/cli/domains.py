@@ -93,7 +93,7 @@ def remove_domain(
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:
-    """Forget a sending domain and its keys."""
+    """Forget a sending domain, its keys and its DMARC reports."""
     if unpublish:
         with Api.open(data) as api:
             done = api.post(path_of("domains", domain) + "/unpublish", {})

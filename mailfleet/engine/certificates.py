@@ -242,7 +242,8 @@ class Certificates:
         kept = await self._database.read(find)
         for one in kept:
             switches = await self._may_switch(one, now_ms)
-            if switches or one.next_try_ms <= now_ms:
+            due = rules.is_due(one.next_try_ms, now_ms, failed=bool(one.problem), time_scale=self._time_scale)
+            if switches or due:
                 await self._make(one, switches=switches)
                 count += 1
         if not count:
@@ -293,13 +294,14 @@ class Certificates:
             return
         except (IssueError, InputError) as error:
             log.warning("a certificate cannot be had", host=host, reason=str(error))
-            await self._failed(old, str(error), counts=True)
+            again_s = error.again_s if isinstance(error, IssueError) else None
+            await self._failed(old, str(error), counts=True, told_ms=round((again_s or 0) * 1000))
             return
         made = old._replace(
             issuer=self._issuer.name, chain=chain, sealed_key=sealed,
             sealed_next=None if switches else old.sealed_next, not_before_ms=read.not_before_ms,
             not_after_ms=read.not_after_ms, changed_ms=self._clock.now_ms(), failures=0, problem="",
-            next_try_ms=rules.renewal_ms(read.not_before_ms, read.not_after_ms),
+            next_try_ms=rules.renewal_ms(read.not_before_ms, read.not_after_ms), next_ask_ms=0,
         )  # fmt: skip
         await self._database.write(lambda tx: self._keep(tx, made, switched=switches))
         self._times.made(host)
@@ -314,9 +316,10 @@ class Certificates:
             made = made._replace(sealed_next=now.sealed_next, next_since_ms=now.next_since_ms)
         rows.put(tx, made)
 
-    async def _failed(self, old: Certificate, why: str, *, counts: bool) -> None:
+    async def _failed(self, old: Certificate, why: str, *, counts: bool, told_ms: int = 0) -> None:
+        """``told_ms``: how long the authority wants to be left alone."""
         failures = old.failures + 1 if counts else old.failures
-        wait_ms = rules.retry_ms(failures) if counts else rules.FIRST_WAIT_MS
+        wait_ms = rules.retry_ms(failures, told_ms) if counts else rules.FIRST_WAIT_MS
         later = self._clock.now_ms() + round(wait_ms / self._time_scale)
         wish = self._times.wish(old.host)
         problem = f"{why}; {wish}" if wish else why

@@ -24,6 +24,9 @@ from mailfleet.store.dns import OwnRecord, Target
 
 LOOK_EVERY_S = 0.5
 _SETS = frozenset({"A", "AAAA", "CAA", "TLSA"})  # several at a name go well together
+_BESIDE = ("A", "AAAA", "MX", "TXT", "CAA", "SRV", "TLSA", "HTTPS", "SVCB", "SSHFP", "NAPTR")  # where an alias is to be
+_HOSTS = ("MX", "CNAME", "PTR", "NS")
+Place = tuple[str, str]  # a name and a type
 
 
 class Conflict(NamedTuple):
@@ -74,18 +77,24 @@ class DnsPublisher:
 
     async def diff(self, wanted: Sequence[Wanted], own: Sequence[OwnRecord], *, adopt: bool) -> Diff:
         """Against what the authoritative servers have now. ``adopt``: what stands in the place of ours may be replaced."""
-        names = dict.fromkeys([*((one.name, one.type) for one in wanted), *((one.name, one.type) for one in own)])
-        asked = dict(zip(names, await asyncio.gather(*(self._dns.ask(*one) for one in names)), strict=True))
+        asked = await self._asked(wanted, own)
         ours = {(one.name, one.type, one.value) for one in own}
         changes: list[Change] = []
         conflicts: list[Conflict] = []
-        unknown = [name for (name, _), one in asked.items() if not one.answers]
+        aliases = {name for (name, kind), one in asked.items() if kind == "CNAME" and one.records}
+        unknown = [name for (name, _), one in asked.items() if not one.answers and name not in aliases]
         for one in wanted:
-            there = _there(asked[one.name, one.type])
-            if there is not None:
+            there, beside = _there(asked[one.name, one.type]), _beside(one, asked)
+            if beside:
+                some, conflict = _in_place(one, there or {}, beside, ours, adopt=adopt)
+            elif there is not None:
                 some, conflict = _for_one(one, there, ours, adopt=adopt)
-                changes += some
-                conflicts += [conflict] if conflict else []
+            else:
+                continue
+            changes += some
+            conflicts += [conflict] if conflict else []
+        bare = {one.name for one in changes if one.action == "remove" and one.type == "CNAME"}
+        changes += [_added(one) for one in wanted if one.name in bare and one.type != "CNAME"]  # what the alias led to
         planned = {(one.name, one.type, one.value) for one in wanted}
         gone: list[Change] = []
         for name, kind, value in sorted(ours - planned):
@@ -99,10 +108,19 @@ class DnsPublisher:
         guards = [Guard(*place, tuple((_there(asked[place]) or {}).values())) for place in removals]
         return Diff(tuple(dict.fromkeys(changes)), tuple(conflicts), tuple(unknown), tuple(guards), tuple(gone))
 
+    async def _asked(self, wanted: Sequence[Wanted], own: Sequence[OwnRecord]) -> dict[Place, Asked]:
+        """What is at the places of all of them, and what is there of the kinds that cannot stand beside what is wanted."""
+        places = dict.fromkeys([*((one.name, one.type) for one in wanted), *((one.name, one.type) for one in own)])
+        places |= dict.fromkeys((one.name, "CNAME") for one in wanted)
+        found = dict(zip(places, await asyncio.gather(*(self._dns.ask(*one) for one in places)), strict=True))
+        names = [one.name for one in wanted if one.type == "CNAME" and _has_others(found[one.name, "CNAME"])]
+        more = [(name, kind) for name in names for kind in _BESIDE]
+        return found | dict(zip(more, await asyncio.gather(*(self._dns.ask(*one) for one in more)), strict=True))
+
     async def publish(self, domain_id: int, diff: Diff, zones: Zones) -> list[Change]:
         """Make the changes; returns those that must be made by hand, since nobody told how their zone is written to.
 
-        Raises ``ConflictError``: the zone at fault is as it was, and calling again goes on.
+        Raises ``ConflictError``: the zone at fault is as it was, or the message says what is not, and calling again goes on.
         """
         await self._forget(domain_id, diff.gone)
         by_zone: dict[str, list[Change]] = {}
@@ -169,10 +187,10 @@ def _there(asked: Asked) -> dict[str, str] | None:
 def _for_one(
     one: Wanted, there: dict[str, str], ours: set[tuple[str, str, str]], *, adopt: bool
 ) -> tuple[list[Change], Conflict | None]:
-    value = one.value if one.type in ("TXT", "CAA") or one.value == "0 ." else one.value.lower().removesuffix(".")
+    value = _as_read(one)
     rivals = sorted(text for text in there if text != value and _rivals(one, text))
-    foreign = [text for text in rivals if (one.name, one.type, _stored(one, text)) not in ours]
-    removals = [Change("remove", one.name, one.type, _stored(one, text), there[text]) for text in rivals]
+    foreign = [text for text in rivals if (one.name, one.type, _stored(one.type, text)) not in ours]
+    removals = [Change("remove", one.name, one.type, _stored(one.type, text), there[text]) for text in rivals]
     if value in there and not foreign:
         return removals, None
     if foreign and one.manner == "leave":
@@ -182,7 +200,57 @@ def _for_one(
         if one.manner == "merge":
             why = "a record of others is there: ours would be merged into it"
         return [], Conflict(one.name, one.type, " | ".join(foreign), one.value, why)
-    return [*removals, *([] if value in there else [Change("add", one.name, one.type, one.value)])], None
+    return [*removals, *([] if value in there else [_added(one)])], None
+
+
+def _has_others(alias: Asked) -> bool:
+    """Whether a name has something, and nowhere an alias."""
+    return not alias.records and any(one.outcome == "none" for one in alias.answers)
+
+
+def _beside(one: Wanted, asked: dict[Place, Asked]) -> dict[tuple[str, str], str]:
+    """What is there and cannot stand beside it (RFC 1034 3.6.2): ``(type, value)``, with the form that it has there."""
+    kinds = ("CNAME",) if one.type != "CNAME" else _BESIDE
+    found = [(kind, asked[one.name, kind]) for kind in kinds if (one.name, kind) in asked]
+    return {(kind, text): raw for kind, place in found for text, raw in (_there(place) or {}).items()}
+
+
+def _in_place(
+    one: Wanted,
+    there: dict[str, str],
+    beside: dict[tuple[str, str], str],
+    ours: set[tuple[str, str, str]],
+    *,
+    adopt: bool,
+) -> tuple[list[Change], Conflict | None]:
+    """Where an alias takes the place of other records, or they its place. ``there``: what the alias leads to."""
+    removals = [
+        Change("remove", one.name, kind, _stored(kind, text), raw) for (kind, text), raw in sorted(beside.items())
+    ]
+    foreign = [change for change in removals if (one.name, change.type, change.value) not in ours]
+    if foreign:
+        if _as_read(one) in there or (one.manner == "leave" and any(_rivals(one, text) for text in there)):
+            return [], None
+        why = "an alias (CNAME) stands alone, and records of others are there"
+        if one.type != "CNAME":
+            why = "an alias (CNAME) of others is there, and nothing can stand beside one"
+        if one.manner != "own":
+            why += ": publish it where that leads, or take the alias away"
+        if one.manner != "own" or not adopt:
+            texts = " | ".join(f"{change.type} {change.rdata}" for change in foreign)
+            return [], Conflict(one.name, one.type, texts, one.value, why)
+    return [*removals, _added(one)], None
+
+
+def _added(one: Wanted) -> Change:
+    return Change("add", one.name, one.type, one.value)
+
+
+def _as_read(one: Wanted) -> str:
+    """Its value in the form in which answers are read."""
+    if one.type in ("TXT", "CAA") or one.value == "0 .":
+        return one.value
+    return one.value.lower().removesuffix(".")
 
 
 def _rivals(one: Wanted, text: str) -> bool:
@@ -198,6 +266,6 @@ def _rivals(one: Wanted, text: str) -> bool:
     return dns_checks.version_of(one.value) == dns_checks.version_of(text) != ""
 
 
-def _stored(one: Wanted, text: str) -> str:
+def _stored(kind: str, text: str) -> str:
     """A record as it is kept: host names with their final dot."""
-    return f"{text}." if one.type in ("MX", "CNAME", "PTR", "NS") and not text.endswith(".") else text
+    return f"{text}." if kind in _HOSTS and not text.endswith(".") else text

@@ -24,7 +24,7 @@ from mailfleet.net.guard import is_loopback
 from mailfleet.net.renewal_info import ask_renewal, certificate_id
 from mailfleet.net.tls_keys import LocalAuthority, new_key, signing_request
 from mailfleet.policy.dns_plan import Wanted
-from mailfleet.policy.renewal_info import Suggestion
+from mailfleet.policy.renewal_info import Suggestion, read_again_s
 from mailfleet.store import certificates as rows
 from mailfleet.store import dns as dns_rows
 from mailfleet.store.certificates import Account, Challenge
@@ -36,7 +36,9 @@ SEEN_WITHIN_S = 60.0
 
 
 class IssueError(MailfleetError):
-    """No certificate now; the message says why, and what to do."""
+    """No certificate now; the message says why, and what to do. ``again_s``: the authority is to be asked no sooner."""
+
+    again_s: float | None = None
 
 
 class NotYetError(IssueError):
@@ -104,7 +106,10 @@ class AcmeIssuer:
                 await self._database.write(lambda tx: rows.forget_account(tx, self._authority.directory))
                 return await self._order(host, csr, replaces)
         except (AcmeError, ConflictError) as error:
-            raise IssueError(str(error)) from None
+            failed = IssueError(str(error))
+            if isinstance(error, AcmeError):
+                failed.again_s = read_again_s(error.retry_after, self._clock.now_ms())
+            raise failed from None
 
     def _out_of_bounds(self) -> str:
         """Why it may not be asked at all; empty where it may."""

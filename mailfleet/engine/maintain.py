@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -31,6 +32,16 @@ log = structlog.get_logger()
 
 TICK_S = 0.5
 KEEP_ANSWERS_MS = 86_400_000  # an idempotency key is good for a day
+
+
+class _Look(NamedTuple):
+    """At the clock. ``ahead_ms``: of the wall clock before the monotonic one; ``told``: the newest event; no event that is written
+    later says to be older than ``since_ms``, unless the clock is set back.
+    """
+
+    ahead_ms: int
+    told: int
+    since_ms: int
 
 
 class Maintainer:
@@ -60,7 +71,7 @@ class Maintainer:
         self._certificates, self._digests, self._tls_reports = certificates, digests, tls_reports
         self._dmarc = dmarc
         self._slow: dict[str, asyncio.Task[object]] = {}  # work that goes on beside the rounds
-        self._ahead_ms: int | None = None  # of the wall clock before the monotonic one, when last looked at
+        self._looked: _Look | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; an error of one kind of work is logged and does not keep the others from running."""
@@ -216,21 +227,29 @@ class Maintainer:
 
         What waits for a time that a person named goes by the clock as it is now, and so does everything after a step forward.
         """
+        told = await self._database.read(clock_steps.last_told)
         now_ms = self._clock.now_ms()
-        now_ahead_ms = ahead_ms(self._clock)
-        if self._ahead_ms is None:  # a step while nobody looked shows in what was written last
-            step_ms = await self._database.read(clock_steps.last_told_ms) - now_ms
+        now = _Look(ahead_ms(self._clock), told.id, now_ms - STEP_MS)
+        if self._looked is None:  # a step while nobody looked shows in what was written last
+            before, step_ms = now, told.at_ms - now_ms
         else:
-            step_ms = self._ahead_ms - now_ahead_ms
+            before, step_ms = self._looked, self._looked.ahead_ms - now.ahead_ms
         if step_ms > STEP_MS:
             log.warning("the clock was set back: what waits is due that much earlier", by_s=round(step_ms / 1000))
             await self._database.write(lambda tx: clock_steps.look_up_again(tx, now_ms=now_ms))
             after: int | None = 0
             while after is not None:
                 after = await self._database.write(
-                    partial(clock_steps.hurry, now_ms=now_ms, step_ms=step_ms, after=after)
+                    partial(
+                        clock_steps.hurry,
+                        now_ms=now_ms,
+                        step_ms=step_ms,
+                        after=after,
+                        told=before.told,
+                        since_ms=before.since_ms,
+                    )
                 )
-        self._ahead_ms = now_ahead_ms  # last, so that a full disk lets it be done again
+        self._looked = now  # last, so that a full disk lets it be done again
 
     async def reap_leases(self) -> None:
         """Recover the leases of delivery processes that do not come back (a slot that no longer exists)."""

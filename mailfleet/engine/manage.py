@@ -27,15 +27,18 @@ from mailfleet.engine.views import (
 )
 from mailfleet.mail.address import Address, domain_to_ascii
 from mailfleet.mail.dkim import ED25519, RSA, SigningKey
+from mailfleet.policy.dmarc_removal import is_below, stays_for
 from mailfleet.policy.dns_plan import plan
 from mailfleet.policy.lifecycle import EventKind
 from mailfleet.policy.suppression import bounded
-from mailfleet.store import access, sending, suppressions
+from mailfleet.store import access, dmarc, sending, suppressions
 from mailfleet.store import dns as dns_rows
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.events import EventRow, append
 
 SCOPES = frozenset({"send", "read", "manage"})
+REPORTS_AT_ONCE = 50
+_ALL = 1 << 31
 _USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 Publish = Callable[[str, str, str], None]
@@ -103,14 +106,23 @@ class Manager:
         return await self._database.read(find)
 
     async def remove_domain(self, actor: Actor, name: str) -> None:
-        """Forget a domain and its keys; what is queued for it then leaves unsigned. Raises ``NotFoundError``."""
+        """Forget a domain, its keys and its DMARC reports; what is queued for it then leaves unsigned. Raises ``NotFoundError``.
+
+        Of reports there may be very many: they go some at a time, and the last of them with the domain.
+        """
+
+        def thin_out(tx: Tx) -> int:
+            return _forget_reports(tx, own_domain(tx, actor, name), REPORTS_AT_ONCE)
 
         def remove(tx: Tx) -> str:
             found = own_domain(tx, actor, name)
+            _forget_reports(tx, found, _ALL)
             sending.remove(tx, found.id)
             dns_rows.forget_domain(tx, found.id, found.name)
             return found.name
 
+        while await self._database.write(thin_out) >= REPORTS_AT_ONCE:
+            pass
         self._catalog.forget_identity(await self._database.write(remove))
 
     async def _new_key(self, domain: sending.SendingDomain, selector: str, algorithm: str) -> sending.DkimKey:
@@ -321,3 +333,20 @@ def _suppression_view(stored: suppressions.Suppression) -> SuppressionView:
 
 def _suppression_event(one: suppressions.Suppression) -> str:
     return _suppression_view(one).model_dump_json(exclude={"created_at"})
+
+
+def _forget_reports(tx: Tx, domain: sending.SendingDomain, limit: int) -> int:
+    """DMARC reports that speak of this domain alone, up to so many; returns how many that were."""
+    others = [one.name for one in sending.of_tenant(tx, domain.tenant_id) if one.id != domain.id]
+    count = 0
+    for policy_domain in dmarc.policy_domains(tx, domain.tenant_id):
+        stays = stays_for(policy_domain, domain.name, others)
+        if stays is None or count >= limit:
+            continue
+        if not stays:
+            count += dmarc.forget_domain(tx, domain.tenant_id, policy_domain, limit - count)
+            continue
+        authors = dmarc.authors(tx, domain.tenant_id, policy_domain)
+        gone = [one for one in authors if not any(is_below(one, other) for other in stays)]
+        count += dmarc.forget_authors(tx, domain.tenant_id, policy_domain, gone, limit - count)
+    return count

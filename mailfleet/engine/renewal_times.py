@@ -19,9 +19,9 @@ log = structlog.get_logger()
 
 
 class RenewalTimes:
-    """For one process. When a certificate is renewed is kept in the database; when it is asked about, in memory only.
+    """For one process. When a certificate is renewed is kept in the database, and so is when it is asked about.
 
-    Each host has a time of its own for that, whenever the process was started.
+    While the process lives that goes by the monotonic clock. Where nothing is kept each host has a time of its own.
     """
 
     def __init__(self, database: Database, issuer: Issuer | None, clock: Clock, time_scale: float) -> None:
@@ -48,7 +48,9 @@ class RenewalTimes:
             if one.issuer != self._issuer.name or not one.chain or not now_ms < min(one.next_try_ms, one.not_after_ms):
                 continue
             if one.host not in self._due_s:
-                self._due_s[one.host] = now_s + renewal_info.pause_s(one.host, now_ms, 0, self._time_scale)
+                left_s = renewal_info.left_s(one.next_ask_ms, now_ms, self._time_scale)
+                own_s = renewal_info.pause_s(one.host, now_ms, 0, self._time_scale)
+                self._due_s[one.host] = now_s + (own_s if left_s is None else left_s)
             if self._due_s[one.host] <= now_s:
                 due.append(one)
         if due:
@@ -59,6 +61,7 @@ class RenewalTimes:
         least_s, now_ms = renewal_info.least_pause_s(suggestion), self._clock.now_ms()
         pause_s = renewal_info.pause_s(one.host, now_ms, least_s, self._time_scale)
         self._due_s[one.host] = self._clock.monotonic_s() + pause_s
+        await self._database.write(lambda tx: rows.ask_at(tx, one, now_ms + round(pause_s * 1000)))
         if suggestion.window is not None:
             await self._take(one, suggestion.window)
         elif suggestion.problem:

@@ -29,7 +29,9 @@ _LOST = ("accountDoesNotExist", "unauthorized")
 
 
 class AcmeError(MailfleetError):
-    """No certificate now. The message says why, in the authority's own words."""
+    """No certificate now. The message says why, in the authority's own words. ``retry_after``: the header of its answer."""
+
+    retry_after = ""
 
 
 class AccountLostError(AcmeError):
@@ -91,7 +93,7 @@ class AcmeOrders:
             terms_of_service_agreed=authority.agree_to_terms,
             external_account_binding=binding,
         )
-        with told("no account"):
+        with told("no account", self._net):
             try:
                 self.uri = str(self._client.new_account(new).uri)
             except errors.ConflictError as known:
@@ -107,7 +109,7 @@ class AcmeOrders:
         What the authority still holds for proved is not among it. ``replaces``: what the one before is called (RFC 9773 5), if
         there is one. Raises ``AcmeError`` and ``AccountLostError``.
         """
-        with told("the order is refused", lost=True):
+        with told("the order is refused", self._net, lost=True):
             order = self._order(csr, replaces if renewal_address(self._client.directory) else "")
         asked = []
         for authorization in order.authorizations:
@@ -139,7 +141,7 @@ class AcmeOrders:
     def finish(self, order: messages.OrderResource, asked: list[tuple[messages.ChallengeBody, Asked]]) -> str:
         """Say that all is in place, and wait for the certificate: the chain, PEM. Raises ``AcmeError``."""
         until = datetime.now() + timedelta(seconds=ORDER_S)  # noqa: DTZ005 - what the library compares it with
-        with told("the authority did not accept the proof"):
+        with told("the authority did not accept the proof", self._net):
             for challenge, _ in asked:
                 self._client.answer_challenge(challenge, challenge.chall.response(self._key))
             return str(self._client.poll_and_finalize(order, until).fullchain_pem)
@@ -161,10 +163,11 @@ class _Renewal(messages.NewOrder):
 class _Network(client.ClientNetwork):
     """The library tries a request again once when its nonce is refused; RFC 8555 6.5 sets no limit.
 
-    ``replaces`` goes into orders, for which the library has no place.
+    ``replaces`` goes into orders, for which the library has no place. ``retry_after``: of the last answer, if it was a refusal.
     """
 
     replaces = ""
+    retry_after = ""
 
     def post(self, url: str, obj: Any, *args: Any, **kwargs: Any) -> requests.Response:
         """As of the library."""
@@ -177,6 +180,12 @@ class _Network(client.ClientNetwork):
                 if error.code != "badNonce":
                     raise
         return super().post(url, obj, *args, **kwargs)
+
+    def _send_request(self, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
+        self.retry_after = ""
+        answer = super()._send_request(method, url, *args, **kwargs)
+        self.retry_after = "" if answer.ok else answer.headers.get("Retry-After", "")
+        return answer
 
 
 @challenges.ChallengeResponse.register
@@ -200,7 +209,7 @@ class TlsAlpn01(challenges.KeyAuthorizationChallenge):
 
 def read_directory(authority: Authority, net: client.ClientNetwork) -> messages.Directory:
     """What it can be asked for, and where (RFC 8555 7.1.1). Raises ``AcmeError``."""
-    with told(f"{authority.directory} cannot be asked"):
+    with told(f"{authority.directory} cannot be asked", net):
         try:
             return client.ClientV2.get_directory(authority.directory, net)
         except (TypeError, AttributeError):  # JSON, and no object
@@ -216,8 +225,18 @@ def renewal_address(directory: messages.Directory) -> str:
 
 
 @contextmanager
-def told(what: str, *, lost: bool = False) -> Iterator[None]:
-    """Whatever goes wrong, as an ``AcmeError`` in words for people."""
+def told(what: str, net: client.ClientNetwork | None = None, *, lost: bool = False) -> Iterator[None]:
+    """Whatever goes wrong, as an ``AcmeError`` in words for people. ``net``: over what it went."""
+    try:
+        with _in_words(what, lost=lost):
+            yield
+    except AcmeError as error:
+        error.retry_after = getattr(net, "retry_after", "")
+        raise
+
+
+@contextmanager
+def _in_words(what: str, *, lost: bool) -> Iterator[None]:
     try:
         yield
     except errors.ValidationError as error:

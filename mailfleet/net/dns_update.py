@@ -104,22 +104,74 @@ class DynamicUpdate:
     async def apply(self, changes: Iterable[Change], ttl_s: int, guards: Sequence[Guard] = ()) -> None:
         """All of them in one transaction of the server. Raises ``DnsUpdateError``.
 
-        ``guards``: what must still be there (RFC 2136 2.4.2), or the zone has changed since it was looked at.
+        ``guards``: what must still be there (RFC 2136 2.4.2), or the zone has changed since it was looked at. Where an alias takes
+        the place of other records, or they its place, what is added is sent once more: a server may have left it out. If that
+        fails the old is put back, and the message says what is now where.
         """
-        update = dns.update.UpdateMessage(self._zone, keyring=self._keys, keyalgorithm=self._algorithm)
+        asked = list(changes)
+        if not asked:
+            return
+        aliases = {one.name for one in asked if one.action == "add" and one.type == "CNAME"}
+        update = self._message()
         for guard in guards:
             for rdata in guard.rdatas:
                 update.present(dns.name.from_text(guard.name), guard.type, rdata)
-        count = 0
+        for one in sorted(
+            asked, key=lambda one: one.action == "add"
+        ):  # they are done one after the other (RFC 2136 3.4.2)
+            if one.action == "add":
+                update.add(dns.name.from_text(one.name), ttl_s, one.type, one.rdata)
+            elif one.type != "CNAME" or one.name not in aliases:  # an alias takes the place of one (RFC 2136 3.4.2.2)
+                update.delete(dns.name.from_text(one.name), one.type, one.rdata)
+        await self._send(update)
+        names = _of_two_kinds(asked)
+        if names:
+            await self._add_again([one for one in asked if one.name in names], ttl_s)
+
+    async def _add_again(self, changes: Sequence[Change], ttl_s: int) -> None:
+        """What is there already stays as it is (RFC 2136 3.4.2.2)."""
+        update = self._message()
         for one in changes:
-            name = dns.name.from_text(one.name)
-            count += 1
-            if one.action == "remove":
-                update.delete(name, one.type, one.rdata)
-            else:
-                update.add(name, ttl_s, one.type, one.rdata)
-        if not count:
-            return
+            if one.action == "add":
+                update.add(dns.name.from_text(one.name), ttl_s, one.type, one.rdata)
+        try:
+            await self._send(update)
+        except DnsUpdateError as error:
+            names = dict.fromkeys(one.name for one in changes)
+            said = [await self._put_back(name, changes, ttl_s) for name in names]
+            if not any(said):
+                return
+            raise DnsUpdateError(f"{error}; {'; '.join(filter(None, said))}; all else is done") from None
+
+    async def _put_back(self, name: str, changes: Sequence[Change], ttl_s: int) -> str:
+        """What was taken out of a name, if nothing is there. Returns how it stands, for people; empty: the new is there."""
+        old = [one for one in changes if one.name == name and one.action == "remove"]
+        at = dns.name.from_text(name)
+        update = self._message()
+        update.absent(at)
+        for one in old:
+            update.add(at, ttl_s, one.type, one.rdata)
+        try:
+            rcode = await self._exchange(update)
+        except DnsUpdateError:
+            rcode = dns.rcode.SERVFAIL
+        if rcode == dns.rcode.YXDOMAIN:
+            return ""
+        if rcode == dns.rcode.NOERROR:
+            return f"{name} is as it was"
+        texts = ", ".join(f"{one.type} {one.rdata}" for one in old)
+        return f"{name} may have no records now: {texts} was taken out, and what is to take its place may not be there"
+
+    def _message(self) -> dns.update.UpdateMessage:
+        return dns.update.UpdateMessage(self._zone, keyring=self._keys, keyalgorithm=self._algorithm)
+
+    async def _send(self, update: dns.update.UpdateMessage) -> None:
+        rcode = await self._exchange(update)
+        if rcode != dns.rcode.NOERROR:
+            words = _SAYS.get(rcode, "the server did not say why")
+            raise DnsUpdateError(f"{self._where} answers {dns.rcode.to_text(rcode)}: {words}")
+
+    async def _exchange(self, update: dns.update.UpdateMessage) -> dns.rcode.Rcode:
         check_destination(self._server[0], loopback_only=self._loopback_only)
         try:
             answer = await dns.asyncquery.tcp(update, self._server[0], timeout=self._timeout_s, port=self._server[1])
@@ -131,12 +183,19 @@ class DynamicUpdate:
             raise DnsUpdateError(f"{self._where} answers with another key than ours") from None
         except (dns.exception.DNSException, OSError, EOFError) as error:
             raise DnsUpdateError(f"{self._where}: {error or type(error).__name__}") from None
-        rcode = answer.rcode()
-        if rcode != dns.rcode.NOERROR:
-            words = _SAYS.get(rcode, "the server did not say why")
-            raise DnsUpdateError(f"{self._where} answers {dns.rcode.to_text(rcode)}: {words}")
+        return answer.rcode()
 
     @property
     def _where(self) -> str:
         host, port = self._server
         return f"the name server {host}" if port == _PORT else f"the name server {host}:{port}"
+
+
+def _of_two_kinds(changes: Sequence[Change]) -> set[str]:
+    """Names where an alias takes the place of other records, or they its place.
+
+    BIND and PowerDNS do both in one message, Knot in zones that are not signed. In one that is, it takes out other records, does
+    not put the alias there for what DNSSEC had beside them, and answers that all is well.
+    """
+    removed = {(one.name, one.type == "CNAME") for one in changes if one.action == "remove"}
+    return {one.name for one in changes if one.action == "add" and (one.name, one.type != "CNAME") in removed}

@@ -9,6 +9,7 @@ DAY_MS = 86_400_000
 SHORT_MS = 10 * DAY_MS
 FIRST_WAIT_MS = 5 * MINUTE_MS  # Let's Encrypt takes five failures per host and hour
 MOST_WAIT_MS = DAY_MS
+MOST_ALONE_MS = 8 * DAY_MS  # limits of authorities run for a week
 WARN_MS = 14 * DAY_MS
 State = Literal["ok", "waiting", "expiring", "expired"]
 
@@ -19,9 +20,18 @@ def renewal_ms(not_before_ms: int, not_after_ms: int) -> int:
     return not_before_ms + (life // 2 if life <= SHORT_MS else life * 2 // 3)
 
 
-def retry_ms(failures: int) -> int:
-    """How long to wait after so many failures in a row: five minutes, doubled each time, a day at most."""
-    return min(MOST_WAIT_MS, FIRST_WAIT_MS << min(failures - 1, 12)) if failures else 0
+def retry_ms(failures: int, told_ms: int = 0) -> int:
+    """How long to wait after so many failures in a row: five minutes, doubled each time, a day at most.
+
+    ``told_ms``: how long the authority wants to be left alone, which is kept to for eight days at most.
+    """
+    own_ms = min(MOST_WAIT_MS, FIRST_WAIT_MS << min(failures - 1, 12)) if failures else 0
+    return max(own_ms, min(told_ms, MOST_ALONE_MS))
+
+
+def is_due(next_try_ms: int, now_ms: int, *, failed: bool, time_scale: float) -> bool:
+    """``failed``: it is a retry; one that is further away than any can be was planned before the clock was set back."""
+    return next_try_ms <= now_ms or (failed and next_try_ms - now_ms > MOST_ALONE_MS / time_scale)
 
 
 def state(not_before_ms: int, not_after_ms: int, now_ms: int) -> State:

@@ -84,6 +84,12 @@ def pause_s(host: str, now_ms: int, least_s: float, time_scale: float) -> float:
     return (least_ms + (own_ms - now_ms - least_ms) % period_ms) / 1000
 
 
+def left_s(ask_ms: int, now_ms: int, time_scale: float) -> float | None:
+    """What is left of a pause that was kept; None where none is, or it is longer than any can be: the clock was set back."""
+    most_ms = (MOST_S + ROUND_S) * 1000 / time_scale
+    return (ask_ms - now_ms) / 1000 if 0 < ask_ms - now_ms <= most_ms else None
+
+
 def chosen_ms(window: Window, certificate: str) -> int:
     """A moment in the window, evenly spread over certificates. Asked again, the same window gives the same one."""
     seed = f"{window.start_ms} {window.end_ms} {certificate}".encode()

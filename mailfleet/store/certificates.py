@@ -22,6 +22,7 @@ class Certificate(NamedTuple):
     failures: int
     problem: str
     next_try_ms: int
+    next_ask_ms: int = 0
 
 
 class Account(NamedTuple):
@@ -83,6 +84,14 @@ def plan(tx: Tx, certificate: Certificate, renew_ms: int) -> bool:
             " WHERE host = ? AND chain = ? AND next_try_ms = ? AND failures = 0 AND problem = ''",
             (renew_ms, certificate.host, certificate.chain, certificate.next_try_ms),
         )
+    )
+
+
+def ask_at(tx: Tx, certificate: Certificate, ask_ms: int) -> None:
+    """Ask its authority about a certificate at that time, if it is the same one yet."""
+    tx.run(
+        "UPDATE certificate SET next_ask_ms = ? WHERE host = ? AND chain = ?",
+        (ask_ms, certificate.host, certificate.chain),
     )
 
 

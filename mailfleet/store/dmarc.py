@@ -165,6 +165,47 @@ def forget(tx: Tx, before_day: int, limit: int = 50) -> int:
     return len(ids)
 
 
+def policy_domains(tx: Tx, tenant_id: int) -> list[str]:
+    """On whose policies there are reports."""
+    return [
+        str(row[0]) for row in tx.rows("SELECT DISTINCT domain FROM dmarc_report WHERE tenant_id = ?", (tenant_id,))
+    ]
+
+
+def authors(tx: Tx, tenant_id: int, domain: str) -> list[str]:
+    """Domains in From that reports on a domain's policy speak of."""
+    rows = tx.rows("SELECT DISTINCT header_from FROM dmarc_row WHERE tenant_id = ? AND domain = ?", (tenant_id, domain))
+    return [str(row[0]) for row in rows]
+
+
+def forget_domain(tx: Tx, tenant_id: int, domain: str, limit: int) -> int:
+    """Remove reports on a domain's policy, some at a time; returns how many went."""
+    rows = tx.rows("SELECT id FROM dmarc_report WHERE tenant_id = ? AND domain = ? LIMIT ?", (tenant_id, domain, limit))
+    for row in rows:
+        _remove(tx, row[0])
+    return len(rows)
+
+
+def forget_authors(tx: Tx, tenant_id: int, domain: str, header_from: Sequence[str], limit: int) -> int:
+    """The same for messages with these in From alone; a report of nothing else goes, the others count what is left."""
+    rows = tx.rows(
+        "SELECT DISTINCT report FROM dmarc_row WHERE tenant_id = ? AND domain = ? AND header_from = ANY (?) LIMIT ?",
+        (tenant_id, domain, list(header_from), limit),
+    )
+    for row in rows:
+        tx.run("DELETE FROM dmarc_row WHERE report = ? AND header_from = ANY (?)", (row[0], list(header_from)))
+        left = tx.row(
+            "SELECT CAST(sum(messages) AS BIGINT), CAST(sum(CASE WHEN dkim + spf > 0 THEN messages ELSE 0 END) AS BIGINT)"
+            " FROM dmarc_row WHERE report = ?",
+            (row[0],),
+        )
+        if left is None or not left[0]:
+            _remove(tx, row[0])
+        else:
+            tx.run("UPDATE dmarc_report SET messages = ?, passed = ? WHERE id = ?", (*left, row[0]))
+    return len(rows)
+
+
 def _remove(tx: Tx, report: int) -> None:
     tx.run("DELETE FROM dmarc_row WHERE report = ?", (report,))
     tx.run("DELETE FROM dmarc_report WHERE id = ?", (report,))

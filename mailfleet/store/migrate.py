@@ -14,7 +14,7 @@ from mailfleet.base.errors import ConfigError
 from mailfleet.store.database import Place
 
 T = TypeVar("T")
-HEAD = "0011"  # a test compares it with the newest file in migrations/versions
+HEAD = "0012"  # a test compares it with the newest file in migrations/versions
 _LOCK = 0x6D61696B  # advisory: one at a time, however many nodes start at once
 
 

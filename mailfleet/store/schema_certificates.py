@@ -21,6 +21,7 @@ certificate = Table(
     int_column("failures", 0),  # in a row
     text_column("problem", ""),
     int_column("next_try_ms", 0),
+    int_column("next_ask_ms", 0),  # when its authority is asked about it; 0: at a time of the host's own
 )
 
 acme_account = Table(

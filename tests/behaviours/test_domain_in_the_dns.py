@@ -157,6 +157,45 @@ def test_what_others_have_is_left_alone_until_somebody_says_otherwise(server: Se
     assert states(check(server))["dmarc"] == "ok"
 
 
+def test_an_alias_and_other_records_take_each_others_place_in_a_signed_zone(tmp_path: Path) -> None:
+    lines = [*ZONE, "bounce CNAME mail-of-the-office", "mta-sts A 127.0.0.9", 'mta-sts TXT "x"']
+    knot = Knot(tmp_path / "knot", {"shop.test": lines}, secret=SECRET, signed=True)
+    try:
+        knot.trust_anchor("shop.test")
+        with Server(tmp_path / "server", settings(knot), sandbox=False) as server:
+            allowed(server, knot)
+            server.cli("domain", "add", "shop.test")
+            assert server.cli("domain", "set", "shop.test", "--mta-sts", "testing").code == 0
+            before = knot.everything("shop.test")
+            refused = server.cli("domain", "publish", "shop.test", "--json").last["conflicts"]
+            assert [(one["name"], one["type"], one["there"]) for one in refused] == [
+                ("bounce.shop.test", "MX", "CNAME mail-of-the-office.shop.test."),
+                ("bounce.shop.test", "TXT", "CNAME mail-of-the-office.shop.test."),
+                ("mta-sts.shop.test", "CNAME", 'A 127.0.0.9 | TXT "x"'),
+            ]
+            assert {line for line in before if line.startswith(("bounce", "mta-sts"))} <= set(
+                knot.everything("shop.test")
+            )
+            done = server.cli("domain", "publish", "shop.test", "--adopt", "--json")
+            assert (done.code, done.last["missing"], done.last["conflicts"]) == (0, [], []), done.out + done.err
+            ours = [
+                line.split(None, 3) for line in knot.everything("shop.test") if line.startswith(("bounce", "mta-sts"))
+            ]
+            assert sorted((one[0], one[2]) for one in ours) == [
+                ("bounce.shop.test.", "MX"),
+                ("bounce.shop.test.", "TXT"),
+                ("mta-sts.shop.test.", "CNAME"),
+            ]
+            assert server.cli("domain", "publish", "shop.test", "--json").last["changes"] == []
+            server.change("server", "hostname", "www.shop.test")
+            server.restart()
+            moved = server.cli("domain", "publish", "shop.test", "--json")
+            assert (moved.code, moved.last["missing"]) == (0, []), moved.out + moved.err
+            assert "mta-sts.shop.test. 1 CNAME www.shop.test." in knot.everything("shop.test")
+    finally:
+        knot.close()
+
+
 @pytest.mark.parametrize(
     ("secret", "says"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,9 +11,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mailfleet.base.clock import rfc3339
 from mailfleet.net.renewal_info import certificate_id
 from tests.behaviours.server import wait_until
-from tests.behaviours.test_certificates import Plant, wait_until_shown
+from tests.behaviours.test_certificates import HOST, Plant, wait_until_shown
 from tests.peers.renewal_info import RenewalDoor, Said, window
 
 PAGE = "https://authority.example/incident"
@@ -31,6 +34,38 @@ def planted(tmp_path: Path) -> Iterator[tuple[Plant, RenewalDoor]]:
     yield plant, door
     plant.close()
     door.close()
+
+
+def test_an_authority_that_wants_to_be_left_alone_is_over_a_restart(tmp_path: Path) -> None:
+    plant = Plant(tmp_path, "http-01")
+    door = RenewalDoor(plant.pebble, lambda name: LATER)
+    asked_s: list[float] = []
+
+    def refuse(order: object) -> Said:
+        asked_s.append(time.monotonic())
+        said = {"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many certificates"}
+        return Said(429, json.dumps(said).encode(), retry_after="7200")
+
+    door.refuses = refuse
+    plant.server.change("acme", "directory", door.directory)
+    plant.server.change(
+        "delivery", "time_scale", 600
+    )  # two hours are 12 s; after a failure alone it would be half a second
+    try:
+        plant.start()
+        wait_until(lambda: "too many certificates" in plant.certificate()["problem"], 60, plant.server.output)
+        plant.server.restart()
+        wait_until(lambda: len(asked_s) > 1, 90, plant.server.output)
+        assert asked_s[1] - asked_s[0] >= 12
+        wait_until(
+            lambda: plant.certificate()["next_try"] > rfc3339(time.time_ns() // 1_000_000), 30, plant.server.output
+        )
+        told = plant.server.cli("certificate", "renew", HOST)
+        assert (told.code, "too many certificates" in told.out) == (1, True), told.out + told.err
+        assert asked_s[2] - asked_s[1] < 12, "a person does not wait"
+    finally:
+        plant.close()
+        door.close()
 
 
 def in_days(count: int) -> str:

@@ -236,3 +236,23 @@ async def test_old_reports_go(plant: Plant, dmarc: DmarcReports) -> None:
     plant.clock.skip(2 * DAY_S)
     await plant.maintainer.forget_reports()
     assert await plant.rows("SELECT * FROM dmarc_row") == []
+
+
+async def test_reports_go_with_the_domain_and_one_that_is_added_again_begins_anew(
+    plant: Plant, dmarc: DmarcReports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailfleet.engine.manage.REPORTS_AT_ONCE", 4)
+    below = f"news.{DOMAIN}"
+    await plant.manager.add_domain(OWNER, below)
+    await days(dmarc, record(OURS), record(OURS, 3, header_from=below), count=9)
+    await plant.manager.remove_domain(OWNER, DOMAIN)
+    assert (await dmarc.view(OWNER, below)).messages == 27, "its policy is the one above"
+    assert {one.messages for one in await dmarc.reports(OWNER, below, 99)} == {3}
+    assert await plant.rows("SELECT DISTINCT header_from FROM dmarc_row") == [(below,)]
+    await plant.manager.remove_domain(OWNER, below)
+    for table in ("dmarc_report", "dmarc_row", "dmarc_judgement"):
+        assert await plant.rows(f"SELECT * FROM {table}") == []
+    await plant.manager.add_domain(OWNER, DOMAIN)
+    assert await dmarc.reports(OWNER, DOMAIN, 9) == []
+    await days(dmarc, record(OURS), count=1)
+    assert (await dmarc.view(OWNER, DOMAIN)).days == 1

@@ -36,6 +36,7 @@ class _Advising:
         self.asked_ms: list[int] = []
         self.replaced: list[str] = []
         self.fails = ""
+        self.again_s: float | None = None
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
 
     async def suggested(self, chain: str) -> Suggestion:
@@ -46,7 +47,9 @@ class _Advising:
 
     async def issue(self, host: str, key: bytes, old: str = "") -> str:
         if self.fails:
-            raise IssueError(self.fails)
+            error = IssueError(self.fails)
+            error.again_s = self.again_s
+            raise error
         self.replaced.append(old)
         return AUTHORITY.issue([x509.DNSName(host)], key, datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC))
 
@@ -186,6 +189,39 @@ async def test_a_restart_asks_about_nothing_at_once(
         await go_on(plant, started(plant, authority), 1)
     assert len(authority.asked_ms) == 24 * 5 // 8
     assert min(authority.gaps_h()) >= 7.75  # it is looked at four times an hour
+
+
+async def test_a_restart_does_not_ask_before_the_authority_wants_it(
+    plant: Plant, certificates: Certificates, authority: _Advising
+) -> None:
+    authority.says = Suggestion(again_s=20 * HOUR_S)
+    await certificates.run_due()
+    await certificates.run_due()
+    for _ in range(24 * 5):
+        await go_on(plant, started(plant, authority), 1)
+    assert len(authority.asked_ms) >= 5
+    assert min(authority.gaps_h()) >= 20
+    plant.clock.at_ms -= 20 * DAY_MS
+    count = len(authority.asked_ms)
+    await go_on(plant, started(plant, authority), ROUND_S / HOUR_S)
+    assert len(authority.asked_ms) == count + 1, "a clock that was set back makes nobody wait for ever"
+
+
+async def test_an_authority_that_wants_to_be_left_alone_is_over_restarts(
+    plant: Plant, certificates: Certificates, authority: _Advising
+) -> None:
+    authority.fails, authority.again_s = "too many", 7 * DAY_S
+    assert await certificates.run_due() == 1
+    assert await go_on(plant, started(plant, authority), 7 * 24 - 1, HOUR_S) == 0
+    assert await go_on(plant, started(plant, authority), 1) == 1
+    await certificates.renew(OWNER, HOST, new_key=False)
+    assert await started(plant, authority).run_due() == 1, "a person does not wait"
+    plant.clock.at_ms -= 20 * DAY_MS
+    assert await started(plant, authority).run_due() == 1, "a clock that was set back makes nobody wait for ever"
+    authority.again_s = 900 * DAY_S
+    await certificates.renew(OWNER, HOST, new_key=False)
+    await certificates.run_due()
+    assert await renewal_ms(certificates) == plant.clock.now_ms() + 8 * DAY_MS
 
 
 async def test_a_renewal_that_fails_says_what_the_authority_wants(

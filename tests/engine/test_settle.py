@@ -104,6 +104,25 @@ async def test_a_clock_that_is_set_back_before_the_commit_puts_no_retry_off(plan
     assert plant.clock.now_ms() < due_ms < NOW_MS
 
 
+async def test_a_retry_that_is_written_just_after_the_clock_was_set_back_keeps_its_wait(plant: Plant) -> None:
+    await plant.upload("before@x.example", "after@x.example")
+    await plant.locate_all()
+    async with running(Works(plant)) as works:
+        claimed = {one.address: one for one in await plant.claim_all(works.lease_id)}
+        await plant.maintainer.follow_the_clock()
+        await works.settler.take(Attempt(claimed["before@x.example"], FULL, ""))
+        await works.settler.drained()
+        plant.clock.at_ms -= 3_600_000
+        await works.settler.take(Attempt(claimed["after@x.example"], FULL, ""))
+        await works.settler.drained()
+    found = dict(await plant.rows("SELECT address, due_ms FROM delivery"))
+    await plant.maintainer.follow_the_clock()
+    now = dict(await plant.rows("SELECT address, due_ms FROM delivery"))
+    assert now["after@x.example"] == found["after@x.example"]
+    earlier_ms = found["before@x.example"] - now["before@x.example"]
+    assert earlier_ms == pytest.approx(3_600_000, abs=60_000)  # the wall clock of tests stands still
+
+
 async def test_it_expires_at_its_time_and_not_before(plant: Plant) -> None:
     await plant.upload("a@x.example")
     await plant.locate_all()

@@ -14,14 +14,17 @@ import dns.query
 import dns.zone
 import pytest
 
-from tests.peers.knot import KEY, START_S
+from tests.peers.knot import HIDDEN, KEY, START_S
 from tests.ports import free_port
 
 
 class Bind:
-    """``zones`` is ``{name: [line of a zone file]}``; SOA and NS are added. ``secret``: of the TSIG key ``KEY``."""
+    """``zones`` is ``{name: [line of a zone file]}``; SOA and NS are added. ``secret``: of the TSIG key ``KEY``.
 
-    def __init__(self, folder: Path, zones: Mapping[str, list[str]], *, secret: str) -> None:
+    ``signed``: with DNSSEC.
+    """
+
+    def __init__(self, folder: Path, zones: Mapping[str, list[str]], *, secret: str, signed: bool = False) -> None:
         binary = shutil.which("named") or "/usr/sbin/named"
         if not Path(binary).exists():
             pytest.fail("BIND is missing: run scripts/install-dns")
@@ -34,7 +37,8 @@ class Bind:
             ]  # fmt: skip
             (folder / name).write_text("\n".join([*head, *lines, ""]))
         listed = "".join(
-            f'zone "{name}" {{ type primary; file "{folder / name}"; allow-update {{ key "{KEY}"; }}; allow-transfer {{ any; }}; }};\n'
+            f'zone "{name}" {{ type primary; file "{folder / name}"; allow-update {{ key "{KEY}"; }}; allow-transfer {{ any; }};'
+            f" {'dnssec-policy default;' if signed else ''} }};\n"
             for name in zones
         )
         (folder / "named.conf").write_text(
@@ -60,12 +64,12 @@ class Bind:
         return f"127.0.0.1:{self.port}"
 
     def everything(self, name: str) -> list[str]:
-        """What a zone holds now, as ``name type value`` without SOA and NS."""
+        """What a zone holds now, as ``name type value`` without SOA, NS and what DNSSEC adds."""
         zone = dns.zone.from_xfr(
             dns.query.xfr("127.0.0.1", f"{name}.", port=self.port, relativize=False), relativize=False
         )
         lines = [f"{at} {data.rdtype.name} {data}" for at, _, data in zone.iterate_rdatas()]
-        return sorted(line for line in lines if line.split()[1] not in ("SOA", "NS"))
+        return sorted(line for line in lines if line.split()[1] not in HIDDEN)
 
     def close(self) -> None:
         """End it."""

@@ -130,10 +130,11 @@ def test_what_it_does_not_take_for_replaced_is_ordered_all_the_same(
 
 
 def test_an_authority_that_wants_to_be_left_alone_is(pebble: Pebble, door: RenewalDoor) -> None:
-    door.refuses = lambda order: refusal(429, "rateLimited")
+    door.refuses = lambda order: refusal(429, "rateLimited")._replace(retry_after="604800")
     orders = orders_of(pebble, door.directory)
-    with pytest.raises(AcmeError, match="the order is refused: no: rateLimited"):
+    with pytest.raises(AcmeError, match="the order is refused: no: rateLimited") as refused:
         orders.begin(signing_request(HOST, new_key()), "http-01", certificate_id(CHAIN))
+    assert refused.value.retry_after == "604800"
     assert len(door.orders) == 1
 
 

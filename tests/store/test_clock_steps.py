@@ -32,7 +32,7 @@ def test_what_was_to_go_at_once_is_due_now_and_what_has_a_time_keeps_it(tx: Tx) 
         new_delivery(of_campaign, due_ms=AHEAD_MS, campaign_id=5),
     ]
     queue.insert(tx, rows, now_ms=AHEAD_MS)
-    assert clock_steps.hurry(tx, now_ms=NOW_MS, step_ms=HOUR_MS, after=0) is None
+    assert clock_steps.hurry(tx, now_ms=NOW_MS, step_ms=HOUR_MS, after=0, told=0, since_ms=0) is None
     assert due(tx) == {
         fresh: NOW_MS,
         scheduled: AHEAD_MS + 4 * HOUR_MS,
@@ -51,7 +51,7 @@ def test_retries_keep_the_length_of_their_wait_in_steps(tx: Tx) -> None:
     after: int | None = 0
     steps = 0
     while after is not None:
-        after = clock_steps.hurry(tx, now_ms=NOW_MS, step_ms=HOUR_MS, after=after, limit=3)
+        after = clock_steps.hurry(tx, now_ms=NOW_MS, step_ms=HOUR_MS, after=after, told=0, since_ms=0, limit=3)
         steps += 1
     assert steps == 3
     assert due(tx) == {number: NOW_MS + 60_000 * number for number in range(1, 8)}
@@ -62,7 +62,7 @@ def test_domains_are_looked_up_again_and_the_newest_of_all_is_known(tx: Tx) -> N
     tx.run("UPDATE mail_domain SET next_locate_ms = ? WHERE name = 'a.example'", (AHEAD_MS,))
     assert clock_steps.look_up_again(tx, now_ms=NOW_MS) == 1
     assert len(sites.due_domains(tx, now_ms=NOW_MS, slot=0, slots=1, limit=9)) == 2
-    assert clock_steps.last_told_ms(tx) == 0
+    assert clock_steps.last_told(tx) == (0, 0)
     queue.insert(tx, [new_delivery(made_at(AHEAD_MS, 1))], now_ms=AHEAD_MS)
-    assert clock_steps.last_told_ms(tx) == AHEAD_MS
+    assert clock_steps.last_told(tx).at_ms == AHEAD_MS
     assert clock_steps.newest_id(tx) == made_at(AHEAD_MS, 1)

@@ -71,3 +71,21 @@ def test_old_reports_go(tx: Tx) -> None:
     assert not rows.has_before(tx, 12)
     assert rows.forget(tx, 12) == 0
     assert tx.value("SELECT count(*) FROM dmarc_row") == 2
+
+
+def test_reports_go_with_their_domain(tx: Tx) -> None:
+    news = GOOD._replace(header_from="news.shop.example", messages=100)
+    for number in (1, 2, 3):
+        rows.add(tx, report(number, 10), [GOOD, BAD, news] if number < 3 else [BAD])
+    rows.add(tx, report(4, 10, domain="news.shop.example"), [news])
+    rows.add(tx, report(5, 10, tenant_id=2), [GOOD])
+    assert sorted(rows.policy_domains(tx, 1)) == ["news.shop.example", "shop.example"]
+    assert sorted(rows.authors(tx, 1, "shop.example")) == ["news.shop.example", "shop.example"]
+    assert rows.forget_authors(tx, 1, "shop.example", ["shop.example"], 2) == 2
+    assert rows.forget_authors(tx, 1, "shop.example", ["shop.example"], 9) == 1
+    found = {one.id: (one.messages, one.passed) for one in rows.reports(tx, NEWS, 9)}
+    assert found == {1: (100, 100), 2: (100, 100), 4: (7, 5)}
+    assert [one.id for one in rows.reports(tx, SHOP, 9)] == [2, 1], "one of nothing else is gone"
+    assert rows.forget_domain(tx, 1, "shop.example", 1) == 1
+    assert rows.forget_domain(tx, 1, "shop.example", 9) == 1
+    assert [row[0] for row in tx.rows("SELECT report FROM dmarc_row ORDER BY report")] == [4, 5]

@@ -53,7 +53,7 @@ async def get_domain(domain: str, actor: Reader, engine: Engine) -> DomainView:
 
 @router.delete("/domains/{domain}", tags=["Sending domains"], status_code=204, summary="Remove a sending domain")
 async def remove_domain(domain: str, actor: Manager, engine: Engine) -> None:
-    """Its keys are forgotten."""
+    """Its keys and its DMARC reports are forgotten."""
     await engine.manage.remove_domain(actor, domain)
 
 
