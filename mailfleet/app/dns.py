@@ -52,6 +52,7 @@ def publishing(base: Base, nameservers: list[str]) -> tuple[Authoritative, DnsPu
         timeout_s=settings.dns.timeout_s,
         port=settings.sandbox.dns_port if settings.sandbox.enabled else settings.dns.authoritative_port,
         loopback_only=settings.at_home,
+        turns=base.turns,
     )
     publisher = DnsPublisher(base.database, authoritative, partial(_writer, base), base.clock, ttl_s=settings.dns.ttl_s)
     return authoritative, publisher

@@ -1,7 +1,8 @@
 """What the authoritative servers of a zone say, each by itself.
 
 Recursive resolvers remember; whether a record is right is decided by those who serve it. Server names are found through the
-resolver; then each of their addresses is asked without recursion, over UDP and over TCP where the answer is cut short.
+resolver; then each of their addresses is asked without recursion, over UDP and over TCP where the answer is cut short. How many
+questions a server gets at once is in ``net.server_turns``.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from mailfleet.base.clock import SystemClock
 from mailfleet.net.dns_query import DnsQuerier, DnsTemporary
 from mailfleet.net.guard import ForbiddenDestinationError, check_destination
+from mailfleet.net.server_turns import ServerTurns
 
 _EDNS_PAYLOAD = 1232
 _MAX_ALIASES = 8
 _MAX_SERVERS = 12
+NO_ANSWER = "no answer in time"
 Outcome = Literal["found", "none", "missing", "lame", "failed", "silent"]
 
 
@@ -96,7 +100,7 @@ class _Server(NamedTuple):
 
 
 class Authoritative:
-    """For one process. ``port`` is 53 except in test networks."""
+    """For one process. ``port`` is 53 except in test networks. ``turns``: of all who ask in this process."""
 
     def __init__(
         self,
@@ -105,9 +109,11 @@ class Authoritative:
         timeout_s: float,
         port: int = 53,
         loopback_only: bool = False,
+        turns: ServerTurns | None = None,
     ) -> None:
         self._querier, self._timeout_s, self._port = querier, timeout_s, port
         self._loopback_only = loopback_only
+        self._turns = turns or ServerTurns(SystemClock())
 
     async def ask(self, name: str, kind: str) -> Asked:
         """Ask every server of the zone that ``name`` is in; a CNAME is followed into other zones. Never raises for what DNS does."""
@@ -157,14 +163,20 @@ class Authoritative:
     async def _one(self, server: _Server, name: str, kind: str) -> Said:
         query = dns.message.make_query(name, kind, use_edns=0, payload=_EDNS_PAYLOAD)
         query.flags &= ~dns.flags.RD
-        try:
-            answer, over_tcp = await self._exchange(query, server.address, self._port)
-        except (TimeoutError, dns.exception.Timeout):
-            return Said(*server, "silent", words="no answer in time")
-        except ForbiddenDestinationError as error:
-            return Said(*server, "silent", words=str(error))
-        except (dns.exception.DNSException, OSError, EOFError) as error:
-            return Said(*server, "failed", words=str(error) or type(error).__name__)
+        async with self._turns.turn(server.address) as may_ask:
+            if not may_ask:
+                return Said(*server, "silent", words=NO_ANSWER)
+            try:
+                answer, over_tcp = await self._exchange(query, server.address, self._port)
+            except (TimeoutError, dns.exception.Timeout):
+                self._turns.heard(server.address, answered=False)
+                return Said(*server, "silent", words=NO_ANSWER)
+            except ForbiddenDestinationError as error:
+                return Said(*server, "silent", words=str(error))
+            except (dns.exception.DNSException, OSError, EOFError) as error:
+                self._turns.heard(server.address, answered=True)
+                return Said(*server, "failed", words=str(error) or type(error).__name__)
+            self._turns.heard(server.address, answered=True)
         return _said(server, answer, name, kind, over_tcp)
 
     async def _exchange(self, query: dns.message.Message, address: str, port: int) -> tuple[dns.message.Message, bool]:
