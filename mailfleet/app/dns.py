@@ -66,7 +66,15 @@ def dmarc_reports_of(base: Base, nameservers: list[str], reads: LongReads) -> Dm
         found = await asyncio.gather(authoritative.ask(host, "A"), authoritative.ask(host, "AAAA"))
         return [text for one in found for text in one.records]
 
-    return DmarcReports(base.database, reads, addresses_of, hostname=base.hostname, clock=base.clock, ids=base.ids)
+    return DmarcReports(
+        base.database,
+        reads,
+        addresses_of,
+        hostname=base.hostname,
+        ehlo_name=base.settings.delivery.ehlo_name,
+        clock=base.clock,
+        ids=base.ids,
+    )
 
 
 def domains_of(base: Base, nameservers: list[str], reports: DmarcReports) -> tuple[Domains, Rotation]:
@@ -146,8 +154,15 @@ def next_key_ms(settings: Settings) -> int:
 
 
 def _checker(base: Base, nameservers: list[str], authoritative: Authoritative) -> DomainChecker:
-    resolver = Resolver(nameservers, base.settings.dns.timeout_s, base.clock)
-    return DomainChecker(authoritative, secure_dns(base), fetcher_of(base, resolver), private=base.settings.at_home)
+    settings = base.settings
+    resolver = Resolver(nameservers, settings.dns.timeout_s, base.clock)
+    return DomainChecker(
+        authoritative,
+        secure_dns(base),
+        fetcher_of(base, resolver),
+        private=settings.at_home,
+        ehlo_name=settings.delivery.ehlo_name,
+    )
 
 
 def _plan_writer(base: Base, authoritative: Authoritative) -> PlanWriter:

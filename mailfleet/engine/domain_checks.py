@@ -17,6 +17,7 @@ from mailfleet.net.secure_dns import SecureDns
 from mailfleet.policy import dns_checks, host_checks, sts_checks
 from mailfleet.policy.dns_checks import Check, Heard
 from mailfleet.policy.dns_plan import Existing, Facts, Wanted, plan
+from mailfleet.policy.egress import ehlo_name
 from mailfleet.store.egress import Egress
 
 T = TypeVar("T")
@@ -26,13 +27,21 @@ PROBE = "192.0.2.1"  # matches nothing (RFC 5737): what a whole record costs in 
 class DomainChecker:
     """For one process. ``secure``: a resolver that validates, if there is one to be asked.
 
-    ``private``: addresses that no public DNS knows are looked up all the same, in test networks.
+    ``private``: addresses that no public DNS knows are looked up all the same, in test networks. ``ehlo_name``: of sources that
+    have none of their own; empty: the server's.
     """
 
     def __init__(
-        self, authoritative: Authoritative, secure: SecureDns | None, fetcher: PolicyFetcher, *, private: bool
+        self,
+        authoritative: Authoritative,
+        secure: SecureDns | None,
+        fetcher: PolicyFetcher,
+        *,
+        private: bool,
+        ehlo_name: str = "",
     ) -> None:
         self._dns, self._secure, self._fetcher, self._private = authoritative, secure, fetcher, private
+        self._ehlo_name = ehlo_name
 
     async def existing(self, facts: Facts, own: Collection[str]) -> Existing:
         """What others have at the names that are shared with them; ``own`` are the values that we put into the DNS."""
@@ -94,14 +103,14 @@ class DomainChecker:
         return dns_checks.published(wanted, heard(asked), zone=asked.zone, words=asked.words)
 
     async def _return_path_spf(self, facts: Facts, sources: Sequence[Egress]) -> Check:
-        addresses = [(one.name, one.address) for one in sources if one.address]
+        says = [(one.name, one.address, self._ehlo(one.ehlo_name, facts)) for one in sources if one.address]
         if facts.any_address:
             asked = await self._dns.ask(facts.hostname, "A")
-            addresses += [("this server", text) for text in asked.records[:1]]
+            says += [("this server", text, self._ehlo("", facts)) for text in asked.records[:1]]
         domain = facts.return_path_host
         results = [
-            (name, await self.run(check_host(address, domain, f"probe@{domain}", helo=facts.hostname)))
-            for name, address in addresses
+            (name, await self.run(check_host(address, domain, f"probe@{domain}", helo=helo)))
+            for name, address, helo in says
         ]
         return dns_checks.return_path_spf("spf-return-path", results, domain)
 
@@ -149,9 +158,13 @@ class DomainChecker:
         mx, address = await asyncio.gather(self._dns.ask(facts.domain, "MX"), self._dns.ask(facts.domain, "A"))
         return host_checks.replies(known(mx), known(address), mx.why)
 
+    def _ehlo(self, own: str, facts: Facts) -> str:
+        """As deliveries say it, for the DNS."""
+        return ehlo_name(own, self._ehlo_name, facts.hostname).rstrip(".")
+
     async def _source(self, source: Egress, facts: Facts) -> list[Check]:
         address = ipaddress.ip_address(source.address)
-        ehlo = source.ehlo_name or facts.hostname
+        ehlo = self._ehlo(source.ehlo_name, facts)
         if not address.is_global and not self._private:
             why = f"{address} is no public address: no public DNS knows it"
             return [Check(f"ptr:{source.name}", "unknown", "", ehlo, why)]
