@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -83,7 +83,7 @@ class Domains:
         if not looks:
             return PlanView(domain=domain.name, **await self._writer.answer(plan(known), provider))
         own = await self._database.read(lambda tx: dns_rows.own_records(tx, domain.id))
-        records = plan(known, await self._checker.existing(known, _values(own)))
+        records = plan(known, await self._checker.existing(known, own))
         return PlanView(domain=domain.name, **await self._writer.answer(records, provider))
 
     async def plan_never_sends(self, name: str, provider: str = "") -> PlanView:
@@ -162,7 +162,7 @@ class Domains:
     async def _look(self, domain: SendingDomain, known: Facts, found: list[Egress], *, calm: bool) -> _Look:
         """``calm``: a change for the worse counts when it is seen again; a person who asks sees what is there now."""
         own = await self._database.read(lambda tx: dns_rows.own_records(tx, domain.id))
-        checks = await self._checker.all(known, found, _values(own))
+        checks = await self._checker.all(known, found, own)
         stage = dns_checks.policy_found(checks)
         advice = await self._reports.advice(domain, stage) if stage is not None else None
         checks += [advice.check()] if advice is not None else []
@@ -245,7 +245,7 @@ class Domains:
         only: Callable[[str], bool] = lambda name: True,
     ) -> PublishView:
         own, zones = await self._own(domain)
-        existing = await self._checker.existing(known, _values(own))
+        existing = await self._checker.existing(known, own)
         wanted = [one for one in plan(known, existing) if only(one.name)]
         own = [one for one in own if only(one.name)]
         diff = await self._publisher.diff(wanted, own, adopt=adopt)
@@ -288,10 +288,6 @@ class Domains:
 def _tell(tx: Tx, domain: SendingDomain, now_ms: int, check: Check, before: str) -> None:
     data = orjson.dumps({"domain": domain.name, **check_book.event_data(check, before)}).decode()
     append(tx, [EventRow(now_ms, domain.tenant_id, EventKind.DOMAIN_CHANGED, 0, 0, data)])
-
-
-def _values(own: Sequence[OwnRecord]) -> set[str]:
-    return {one.value for one in own}
 
 
 def _checks_view(domain: str, kept: dict[str, Kept]) -> ChecksView:

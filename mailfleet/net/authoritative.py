@@ -45,6 +45,7 @@ class Said(NamedTuple):
     words: str = ""
     over_tcp: bool = False
     raw: tuple[str, ...] = ()  # the records as a zone file has them, strings of TXT as they are divided
+    at: str = ""  # the name that has them, behind aliases
 
     @property
     def answers(self) -> bool:
@@ -82,6 +83,11 @@ class Asked:
     def records(self) -> tuple[str, ...]:
         """All that any server has, each once."""
         return tuple(dict.fromkeys(text for one in self.answers for text in one.records))
+
+    @property
+    def owner(self) -> str:
+        """The name that has the records, behind all aliases; the last that was asked for where there are none."""
+        return next((one.at for one in self.answers if one.at), self.at)
 
     @property
     def agreed(self) -> tuple[str, ...] | None:
@@ -132,17 +138,26 @@ class Authoritative:
             at = alias.removeprefix("CNAME ").rstrip(".").lower()
         return Asked(name, kind, first_zone, (), at, "too many aliases follow one another")
 
+    async def remembered(self, name: str, kind: str) -> tuple[str, ...]:
+        """What the resolver remembers, of a name that is nobody's who would change it; nothing where it gives no answer."""
+        try:
+            return (await self._querier.ask(name, kind)).records
+        except DnsTemporary:
+            return ()
+
     async def servers_of(self, name: str) -> tuple[str, list[_Server], str]:
         """The zone that a name is in, its servers with all addresses, and why there is none."""
         labels = name.split(".")
+        zones = [".".join(labels[place:]) or "." for place in range(len(labels) + 1)]
         words = ""
-        for place in range(len(labels) + 1):
-            zone = ".".join(labels[place:]) or "."
-            try:
-                answer = await self._querier.ask(zone, "NS")
-            except DnsTemporary as error:
-                words = str(error)
+        # All at once: where a zone's servers are silent, each name would be waited for after the other
+        answers = await asyncio.gather(*(self._querier.ask(zone, "NS") for zone in zones), return_exceptions=True)
+        for zone, answer in zip(zones, answers, strict=True):
+            if isinstance(answer, DnsTemporary):
+                words = str(answer)
                 continue
+            if isinstance(answer, BaseException):
+                raise answer
             if answer.records:
                 names = sorted({record.rstrip(".") for record in answer.records})
                 found = [one for some in await asyncio.gather(*map(self._addresses, names)) for one in some]
@@ -218,7 +233,8 @@ def _said(server: _Server, answer: dns.message.Message, name: str, kind: str, ov
         found = by_name.get((at, wanted))
         if found is not None:
             records, raw = tuple(_record(data, kind) for data in found), tuple(str(data) for data in found)
-            return Said(*server, "found", records, over_tcp=over_tcp, raw=raw)
+            owner = at.to_text(omit_final_dot=True).lower()
+            return Said(*server, "found", records, over_tcp=over_tcp, raw=raw, at=owner)
         alias = by_name.get((at, dns.rdatatype.CNAME))
         if alias is None:
             break
