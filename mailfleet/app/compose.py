@@ -45,6 +45,7 @@ from mailfleet.engine.submission import SubmissionDesk
 from mailfleet.engine.tls_views import TlsResults
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.resolver import Resolver
+from mailfleet.net.server_turns import ServerTurns
 from mailfleet.policy.providers import ProviderTable
 from mailfleet.sandbox.published import publish
 from mailfleet.store.database import Database, open_database
@@ -68,6 +69,7 @@ class Base:
     hostname: str
     role: str
     gauges: Gauges
+    turns: ServerTurns
 
     @property
     def time_scale(self) -> float:
@@ -93,6 +95,7 @@ def base(settings: Settings, folder: DataFolder, role: str, slot: int = 0) -> Ba
         hostname_of(settings),
         name,
         metering.gauges_of(folder.run, name),
+        ServerTurns.of_rounds(clock, settings.time_scale) if role == "jobs" else ServerTurns(clock),
     )
 
 

@@ -53,6 +53,7 @@ def publishing(base: Base, nameservers: list[str]) -> tuple[Authoritative, DnsPu
         timeout_s=settings.dns.timeout_s,
         port=settings.sandbox.dns_port if settings.sandbox.enabled else settings.dns.authoritative_port,
         loopback_only=settings.at_home,
+        turns=base.turns,
     )
     publisher = DnsPublisher(base.database, authoritative, partial(_writer, base), base.clock, ttl_s=settings.dns.ttl_s)
     return authoritative, publisher
@@ -68,7 +69,14 @@ def dmarc_reports_of(base: Base, nameservers: list[str], reads: LongReads) -> Dm
 
     names = ReverseNames(DnsQuerier(nameservers, base.settings.dns.timeout_s, base.clock))
     return DmarcReports(
-        base.database, reads, addresses_of, names.of, hostname=base.hostname, clock=base.clock, ids=base.ids
+        base.database,
+        reads,
+        addresses_of,
+        names.of,
+        hostname=base.hostname,
+        ehlo_name=base.settings.delivery.ehlo_name,
+        clock=base.clock,
+        ids=base.ids,
     )
 
 
@@ -149,8 +157,15 @@ def next_key_ms(settings: Settings) -> int:
 
 
 def _checker(base: Base, nameservers: list[str], authoritative: Authoritative) -> DomainChecker:
-    resolver = Resolver(nameservers, base.settings.dns.timeout_s, base.clock)
-    return DomainChecker(authoritative, secure_dns(base), fetcher_of(base, resolver), private=base.settings.at_home)
+    settings = base.settings
+    resolver = Resolver(nameservers, settings.dns.timeout_s, base.clock)
+    return DomainChecker(
+        authoritative,
+        secure_dns(base),
+        fetcher_of(base, resolver),
+        private=settings.at_home,
+        ehlo_name=settings.delivery.ehlo_name,
+    )
 
 
 def _plan_writer(base: Base, authoritative: Authoritative) -> PlanWriter:

@@ -18,6 +18,7 @@ from mailfleet.net.policy_fetch import PolicyFetcher
 from mailfleet.net.resolver import Resolver
 from mailfleet.net.smtp_peer import ClientOptions, Timeouts, TlsWish
 from mailfleet.net.tls_client import verified_context
+from mailfleet.policy.egress import ehlo_name
 from mailfleet.smtp.client_states import Login
 from mailfleet.store.egress import Egress
 
@@ -31,7 +32,7 @@ def way_of(base: compose.Base, row: Egress) -> Way:
     """How a way out connects. What it leaves open is the settings' (``delivery.source_ipv4``, ``ehlo_name``)."""
     delivery, sandbox = base.settings.delivery, base.settings.sandbox
     options = ClientOptions(
-        ehlo_name=row.ehlo_name or delivery.ehlo_name or base.hostname,
+        ehlo_name=ehlo_name(row.ehlo_name, delivery.ehlo_name, base.hostname),
         timeouts=Timeouts.of(delivery),
         source_ipv4=delivery.source_ipv4,
         source_ipv6=delivery.source_ipv6,

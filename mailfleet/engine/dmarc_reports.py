@@ -32,6 +32,7 @@ from mailfleet.policy import dmarc_rollout as rules
 from mailfleet.policy import dns_checks
 from mailfleet.policy.dmarc_marks import marks_of
 from mailfleet.policy.dmarc_rollout import JUDGED, LOOK_DAYS, RECENT_DAYS, Advice, Evidence
+from mailfleet.policy.egress import ehlo_name
 from mailfleet.store import dmarc as rows
 from mailfleet.store import dns as dns_rows
 from mailfleet.store import egress, sending
@@ -60,12 +61,13 @@ class DmarcReports:
         names_of: Callable[[Collection[str], float], Awaitable[Mapping[str, str]]],
         *,
         hostname: str,
+        ehlo_name: str = "",
         clock: Clock,
         ids: IdGenerator,
     ) -> None:
         self._database, self._reads = database, reads
         self._addresses_of, self._names_of = addresses_of, names_of
-        self._hostname, self._clock, self._ids = hostname, clock, ids
+        self._hostname, self._ehlo_name, self._clock, self._ids = hostname, ehlo_name, clock, ids
 
     # For people
 
@@ -177,7 +179,7 @@ class DmarcReports:
         names: dict[str, str] = {}
         for one in sources:
             if not one.address or not ipaddress.ip_address(one.address).is_global:
-                names.setdefault(one.ehlo_name or self._hostname, one.name)
+                names.setdefault(ehlo_name(one.ehlo_name, self._ehlo_name, self._hostname), one.name)
         try:
             async with asyncio.timeout(LOOK_UP_WITHIN_S):
                 for host, addresses in zip(names, await asyncio.gather(*map(self._addresses_of, names)), strict=True):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from functools import reduce
 from typing import TypeVar
 
+from mailfleet.engine.caa_reading import read_caa
 from mailfleet.mail import dmarc as dmarc_rules
 from mailfleet.mail.mta_sts import StsPolicy
 from mailfleet.mail.spf import Answer, Question, check_host
@@ -15,8 +17,11 @@ from mailfleet.net.authoritative import Asked, Authoritative
 from mailfleet.net.policy_fetch import PolicyFetcher, PolicyFetchError
 from mailfleet.net.secure_dns import SecureDns
 from mailfleet.policy import dns_checks, host_checks, sts_checks
-from mailfleet.policy.dns_checks import Check, Heard
+from mailfleet.policy.caa import Caa, place
+from mailfleet.policy.dns_checks import Check, Heard, both
 from mailfleet.policy.dns_plan import Existing, Facts, Wanted, plan
+from mailfleet.policy.egress import ehlo_name
+from mailfleet.store.dns import OwnRecord
 from mailfleet.store.egress import Egress
 
 T = TypeVar("T")
@@ -26,31 +31,40 @@ PROBE = "192.0.2.1"  # matches nothing (RFC 5737): what a whole record costs in 
 class DomainChecker:
     """For one process. ``secure``: a resolver that validates, if there is one to be asked.
 
-    ``private``: addresses that no public DNS knows are looked up all the same, in test networks.
+    ``private``: addresses that no public DNS knows are looked up all the same, in test networks. ``ehlo_name``: of sources that
+    have none of their own; empty: the server's.
     """
 
     def __init__(
-        self, authoritative: Authoritative, secure: SecureDns | None, fetcher: PolicyFetcher, *, private: bool
+        self,
+        authoritative: Authoritative,
+        secure: SecureDns | None,
+        fetcher: PolicyFetcher,
+        *,
+        private: bool,
+        ehlo_name: str = "",
     ) -> None:
         self._dns, self._secure, self._fetcher, self._private = authoritative, secure, fetcher, private
+        self._ehlo_name = ehlo_name
 
-    async def existing(self, facts: Facts, own: Collection[str]) -> Existing:
-        """What others have at the names that are shared with them; ``own`` are the values that we put into the DNS."""
-        at_domain, at_dmarc = await asyncio.gather(
-            self._dns.ask(facts.domain, "TXT"), self._dns.ask(f"_dmarc.{facts.domain}", "TXT")
+    async def existing(self, facts: Facts, own: Sequence[OwnRecord]) -> Existing:
+        """What others have at the names that are shared with them; ``own`` are the records that we put into the DNS."""
+        hosts = facts.hosts if facts.authority else ()
+        at_domain, at_dmarc, caa = await asyncio.gather(
+            self._dns.ask(facts.domain, "TXT"),
+            self._dns.ask(f"_dmarc.{facts.domain}", "TXT"),
+            asyncio.gather(*(read_caa(self._dns, host, own) for host in hosts)),
         )
+        ours = {one.value for one in own}
         spf = sorted(text for text in at_domain.records if is_spf(text))
-        records = [text for text in at_dmarc.records if _counts(text) and text not in own]
+        records = [text for text in at_dmarc.records if _counts(text) and text not in ours]
         lookups = 0
         if len(spf) == 1:
             lookups = (await self.run(check_host(PROBE, facts.domain, f"probe@{facts.domain}"))).lookups
         # Several SPF records are one that cannot be read, and so is not touched.
-        caa: tuple[str, ...] = ()
-        if facts.authority:
-            caa = (await self._dns.ask(facts.domain, "CAA")).records
-        return Existing(" | ".join(spf), lookups, records[0] if len(records) == 1 else "", caa)
+        return Existing(" | ".join(spf), lookups, records[0] if len(records) == 1 else "", tuple(caa))
 
-    async def all(self, facts: Facts, sources: Sequence[Egress], own: Collection[str]) -> list[Check]:
+    async def all(self, facts: Facts, sources: Sequence[Egress], own: Sequence[OwnRecord]) -> list[Check]:
         """Every check of a domain, in the order of its plan."""
         existing = await self.existing(facts, own)
         wanted = plan(facts, existing)
@@ -59,6 +73,8 @@ class DomainChecker:
         by_name["spf-return-path"] = host_checks.either(
             by_name["spf-return-path"], await self._return_path_spf(facts, sources)
         )
+        if existing.caa:
+            by_name["caa"] = self._caa(facts, existing.caa, [one for one in found if one.name == "caa"])
         if facts.mta_sts is not None:
             by_name |= {one.name: one for one in await self._sts(facts.domain, facts.mta_sts, by_name)}
         more = await asyncio.gather(
@@ -79,6 +95,12 @@ class DomainChecker:
             *(one for some in per_source for one in some),
         ]
 
+    @staticmethod
+    def _caa(facts: Facts, found: Sequence[Caa], planned: Sequence[Check]) -> Check:
+        """What an authority finds; then whether every server has what was planned."""
+        check = host_checks.caa(found, facts.authority, [place(one, facts.domain) for one in found])
+        return reduce(both, planned, check)
+
     async def run(self, steps: Generator[Question, Answer, T]) -> T:
         """Put the questions of an evaluation to the authoritative servers."""
         try:
@@ -94,14 +116,14 @@ class DomainChecker:
         return dns_checks.published(wanted, heard(asked), zone=asked.zone, words=asked.words)
 
     async def _return_path_spf(self, facts: Facts, sources: Sequence[Egress]) -> Check:
-        addresses = [(one.name, one.address) for one in sources if one.address]
+        says = [(one.name, one.address, self._ehlo(one.ehlo_name, facts)) for one in sources if one.address]
         if facts.any_address:
             asked = await self._dns.ask(facts.hostname, "A")
-            addresses += [("this server", text) for text in asked.records[:1]]
+            says += [("this server", text, self._ehlo("", facts)) for text in asked.records[:1]]
         domain = facts.return_path_host
         results = [
-            (name, await self.run(check_host(address, domain, f"probe@{domain}", helo=facts.hostname)))
-            for name, address in addresses
+            (name, await self.run(check_host(address, domain, f"probe@{domain}", helo=helo)))
+            for name, address, helo in says
         ]
         return dns_checks.return_path_spf("spf-return-path", results, domain)
 
@@ -149,9 +171,13 @@ class DomainChecker:
         mx, address = await asyncio.gather(self._dns.ask(facts.domain, "MX"), self._dns.ask(facts.domain, "A"))
         return host_checks.replies(known(mx), known(address), mx.why)
 
+    def _ehlo(self, own: str, facts: Facts) -> str:
+        """As deliveries say it, for the DNS."""
+        return ehlo_name(own, self._ehlo_name, facts.hostname).rstrip(".")
+
     async def _source(self, source: Egress, facts: Facts) -> list[Check]:
         address = ipaddress.ip_address(source.address)
-        ehlo = source.ehlo_name or facts.hostname
+        ehlo = self._ehlo(source.ehlo_name, facts)
         if not address.is_global and not self._private:
             why = f"{address} is no public address: no public DNS knows it"
             return [Check(f"ptr:{source.name}", "unknown", "", ehlo, why)]

@@ -8,7 +8,7 @@ from typing import cast
 
 from mailfleet.base.errors import NotFoundError
 from mailfleet.engine.requests import Actor
-from mailfleet.engine.sites import logo_path, policy_of
+from mailfleet.engine.sites import hosts_of, logo_path, policy_of
 from mailfleet.mail.address import domain_to_ascii
 from mailfleet.mail.dmarc import Policy
 from mailfleet.policy.dns_plan import Facts
@@ -49,6 +49,7 @@ def facts(tx: Tx, domain: SendingDomain, keys: Sequence[DkimKey], hostname: str,
         f"https://{domain.public_host}{logo_path(domain)}" if domain.bimi_logo else "",
         domain.bimi_evidence,
         authority,
+        tuple(hosts_of(domain)),
     )
 
 

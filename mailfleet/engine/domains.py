@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ from mailfleet.store.sending import SendingDomain
 log = structlog.get_logger()
 
 SEEN_WITHIN_S = 20.0
+AT_ONCE = 16  # domains of a round: one that waits for its servers holds up few, and all of them fit into what a resolver is asked
 
 
 class _Look(NamedTuple):
@@ -68,6 +70,7 @@ class Domains:
         self._database, self._checker, self._publisher = database, checker, publisher
         self._writer, self._reports, self._hostname, self._authority = writer, reports, hostname, authority
         self._clock, self._ids, self._time_scale = clock, ids, time_scale
+        self._following = asyncio.Lock()
 
     # Plan
 
@@ -80,7 +83,7 @@ class Domains:
         if not looks:
             return PlanView(domain=domain.name, **await self._writer.answer(plan(known), provider))
         own = await self._database.read(lambda tx: dns_rows.own_records(tx, domain.id))
-        records = plan(known, await self._checker.existing(known, _values(own)))
+        records = plan(known, await self._checker.existing(known, own))
         return PlanView(domain=domain.name, **await self._writer.answer(records, provider))
 
     async def plan_never_sends(self, name: str, provider: str = "") -> PlanView:
@@ -112,26 +115,54 @@ class Domains:
         return check_book.past_views(rows)
 
     async def run_due(self) -> int:
-        """Check the domains whose time has come; returns how many that were."""
+        """Check the domains whose time has come, some of them at once; returns how many that were. Raises ``BusyError``."""
         now_ms = self._clock.now_ms()
         due = await self._database.read(lambda tx: sending.due(tx, now_ms))
-        for domain in due:
-            try:
-                known, found = await self._database.read(lambda tx, one=domain: self._read(tx, one))  # type: ignore[misc]  # bound at once
-                look = await self._look(domain, known, found, calm=True)
-                await self._follow(domain, look)
-            except BusyError:
-                raise
-            except Exception:  # one that cannot be looked at must not keep the others from it
-                log.exception("a domain cannot be checked", domain=domain.name)
-                later = domain._replace(next_check_ms=now_ms + round(check_book.HURRY_MS / self._time_scale))
-                await self._database.write(lambda tx, one=later: sending.update(tx, one))  # type: ignore[misc]  # bound at once
+        names, busy = iter([one.name for one in due]), []
+
+        async def work() -> None:
+            for name in names:
+                try:
+                    await self._check_due(name)
+                except BusyError as error:  # of the database: the rest waits as well
+                    busy.append(error)
+                if busy:
+                    return
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(AT_ONCE, len(due))):
+                group.create_task(work())
+        if busy:
+            raise busy[0]
         return len(due)
+
+    async def _check_due(self, name: str) -> None:
+        """One of a round, as it is set by now. Raises ``BusyError``; anything else must not keep the others from their turn."""
+
+        def find(tx: Tx) -> tuple[SendingDomain, Facts, list[Egress]] | None:
+            domain = sending.by_name(tx, name)
+            return None if domain is None else (domain, *self._read(tx, domain))
+
+        def later(tx: Tx) -> None:
+            domain = sending.by_name(tx, name)
+            if domain is not None:
+                wait_ms = round(check_book.HURRY_MS / self._time_scale)
+                sending.update(tx, domain._replace(next_check_ms=self._clock.now_ms() + wait_ms))
+
+        try:
+            found = await self._database.read(find)
+            if found is not None:
+                await self._follow(found[0], await self._look(*found, calm=True))
+        except BusyError:
+            raise
+        except Exception:
+            log.exception("a domain cannot be checked", domain=name)
+            await self._database.write(later)
 
     async def _look(self, domain: SendingDomain, known: Facts, found: list[Egress], *, calm: bool) -> _Look:
         """``calm``: a change for the worse counts when it is seen again; a person who asks sees what is there now."""
         own = await self._database.read(lambda tx: dns_rows.own_records(tx, domain.id))
-        checks = await self._checker.all(known, found, _values(own))
+        checks = await self._checker.all(known, found, own)
         stage = dns_checks.policy_found(checks)
         advice = await self._reports.advice(domain, stage) if stage is not None else None
         checks += [advice.check()] if advice is not None else []
@@ -166,7 +197,10 @@ class Domains:
         known, _ = await self._database.read(lambda tx: self._read(tx, domain))
         record = f"_dmarc.{domain.name}"
         try:
-            done = await self._put(domain, known, adopt=False, dry_run=False, only=lambda name: name == record)
+            async with (
+                self._following
+            ):  # many domains may lie in one zone, and its provider counts what it is asked for
+                done = await self._put(domain, known, adopt=False, dry_run=False, only=lambda name: name == record)
         except ConflictError as error:
             log.warning("a DMARC policy cannot be published", domain=domain.name, reason=error.what)
             return
@@ -211,7 +245,7 @@ class Domains:
         only: Callable[[str], bool] = lambda name: True,
     ) -> PublishView:
         own, zones = await self._own(domain)
-        existing = await self._checker.existing(known, _values(own))
+        existing = await self._checker.existing(known, own)
         wanted = [one for one in plan(known, existing) if only(one.name)]
         own = [one for one in own if only(one.name)]
         diff = await self._publisher.diff(wanted, own, adopt=adopt)
@@ -254,10 +288,6 @@ class Domains:
 def _tell(tx: Tx, domain: SendingDomain, now_ms: int, check: Check, before: str) -> None:
     data = orjson.dumps({"domain": domain.name, **check_book.event_data(check, before)}).decode()
     append(tx, [EventRow(now_ms, domain.tenant_id, EventKind.DOMAIN_CHANGED, 0, 0, data)])
-
-
-def _values(own: Sequence[OwnRecord]) -> set[str]:
-    return {one.value for one in own}
 
 
 def _checks_view(domain: str, kept: dict[str, Kept]) -> ChecksView:

@@ -29,6 +29,7 @@ def rates_text(text: str, where: str) -> str:
 
 
 def check_name(name: str) -> None:
+    """A name for a way out or pool. Raises ``InputError``."""
     if not _NAME.fullmatch(name):
         raise InputError(
             f"{name!r} is no name for a way out or pool",
@@ -38,6 +39,7 @@ def check_name(name: str) -> None:
 
 
 def address(text: str) -> str:
+    """An IP address in its usual form. Raises ``InputError``."""
     try:
         address = ipaddress.ip_address(text.strip())
     except ValueError:
@@ -63,6 +65,7 @@ def ehlo_name(text: str) -> str:
 
 
 def host(text: str) -> str:
+    """A relay's host: an address or a domain name. Raises ``InputError``."""
     try:
         return str(ipaddress.ip_address(text.strip()))
     except ValueError:
@@ -70,6 +73,7 @@ def host(text: str) -> str:
 
 
 def one_of(value: str, known: Sequence[str], where: str) -> str:
+    """One of a few words. Raises ``InputError``."""
     if value not in known:
         raise InputError(f"{value!r} is not known", where=where, mend=f"one of {', '.join(known)}")
     return value
@@ -77,10 +81,6 @@ def one_of(value: str, known: Sequence[str], where: str) -> str:
 
 def limits(value: LimitsView) -> str:
     """Limits as they are kept. Raises ``InputError``."""
-    """One of a few words. Raises ``InputError``."""
-    """A relay's host: an address or a domain name. Raises ``InputError``."""
-    """An IP address in its usual form. Raises ``InputError``."""
-    """A name for a way out or pool. Raises ``InputError``."""
     if value.rate:
         rates_text(value.rate, "limits.rate")
     return value.model_dump_json(exclude_none=True) if value.model_dump(exclude_none=True) else ""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 from mailfleet.base.clock import rfc3339
+from mailfleet.engine.caa_reading import read_caa
 from mailfleet.engine.certificate_views import HostKeys
 from mailfleet.engine.domain_checks import DomainChecker, heard, known
 from mailfleet.engine.server_facts import Install, counts
@@ -16,9 +18,10 @@ from mailfleet.net.authoritative import Asked, Authoritative
 from mailfleet.net.secure_dns import SecureDns
 from mailfleet.net.shown_key import KeyProbe
 from mailfleet.policy import certificates, dns_checks, host_checks, server_checks
+from mailfleet.policy.caa import Caa
 from mailfleet.policy.dns_checks import Check
 from mailfleet.policy.dns_plan import Wanted
-from mailfleet.policy.server_plan import Caa, Sender, ServerExisting, ServerFacts, ServerPlan, ehlo_names, tlsa_name
+from mailfleet.policy.server_plan import Sender, ServerExisting, ServerFacts, ServerPlan, ehlo_names, tlsa_name
 from mailfleet.store.dns import OwnRecord
 
 
@@ -42,7 +45,7 @@ class ServerChecker:
         texts, passes, caa, trust, shown = await asyncio.gather(
             asyncio.gather(*(self._dns.ask(name, "TXT") for name in names)),
             asyncio.gather(*(self._passes(facts, name) for name in names)),
-            self._caa(facts, own),
+            read_caa(self._dns, facts.hostname, own if facts.authority else ()),
             self._trust(facts.hostname),
             self._shown(facts.hostname),
         )
@@ -63,7 +66,7 @@ class ServerChecker:
         wanted = {(one.name, one.type, one.value): one for one in planned.records}
         sources = await asyncio.gather(*(self._source(one, wanted) for one in dict.fromkeys(facts.senders)))
         spf = await asyncio.gather(*(self._helo_spf(facts, one) for one in planned.records if one.type == "TXT"))
-        caa = await asyncio.gather(*(self._domains.published(one) for one in planned.records if one.type == "CAA"))
+        caa = await self._caa(facts, existing.caa, planned)
         tls = await asyncio.gather(*(self._tlsa(port, facts, existing, planned) for port in facts.ports))
         life = certificates.state(keys.not_before_ms, keys.not_after_ms, now_ms)
         until = rfc3339(keys.not_after_ms)[:16].replace("T", " ") + " UTC" if keys.not_after_ms else ""
@@ -79,19 +82,6 @@ class ServerChecker:
         ]
 
     # What is there
-
-    async def _caa(self, facts: ServerFacts, own: Sequence[OwnRecord]) -> Caa:
-        """Those that speak for the server's name: its own, or the closest above (RFC 8659 3)."""
-        if not facts.authority:
-            return Caa()
-        ours = {one.value for one in own if one.type == "CAA" and one.name == facts.hostname}
-        labels = facts.hostname.split(".")
-        for place in range(len(labels) - 1):
-            name = ".".join(labels[place:])
-            found = tuple(text for text in (await self._dns.ask(name, "CAA")).records if place or text not in ours)
-            if found:
-                return Caa(name, found)
-        return Caa()
 
     async def _trust(self, name: str) -> str:
         return "" if self._secure is None else await self._secure.trust(name, "A")
@@ -129,6 +119,14 @@ class ServerChecker:
         evaluated = server_checks.helo_spf(wanted, await self._evaluated(facts, wanted.name))
         return host_checks.either(await self._domains.published(wanted), evaluated)
 
+    async def _caa(self, facts: ServerFacts, found: Caa, planned: ServerPlan) -> list[Check]:
+        """What an authority finds; then whether every server has what was planned."""
+        if not facts.authority:
+            return []
+        check = host_checks.caa([found], facts.authority, [facts.hostname])
+        looks = await asyncio.gather(*(self._domains.published(one) for one in planned.records if one.type == "CAA"))
+        return [reduce(dns_checks.both, looks, check)]
+
     async def _source(self, one: Sender, wanted: Mapping[tuple[str, str, str], Wanted]) -> list[Check]:
         """Its name and its address lead to each other (forward-confirmed), on every server."""
         if not one.address:
@@ -138,7 +136,7 @@ class ServerChecker:
         )
         forward = wanted.get((one.ehlo_name, "AAAA" if ":" in one.address else "A", one.address))
         if forward is not None:
-            host = server_checks.both(await self._domains.published(forward._replace(check=host.name)), host)
+            host = dns_checks.both(await self._domains.published(forward._replace(check=host.name)), host)
         return [host, pointer]
 
     async def _pointer(self, one: Sender, address: str) -> Check:
@@ -148,7 +146,7 @@ class ServerChecker:
         if found.state != "ok":
             return found
         every = Wanted(found.name, name, "PTR", f"{one.ehlo_name}.", found.meaning)
-        return server_checks.both(dns_checks.published(every, heard(asked), zone=asked.zone), found)
+        return dns_checks.both(dns_checks.published(every, heard(asked), zone=asked.zone), found)
 
     async def _tlsa(self, port: int, facts: ServerFacts, existing: ServerExisting, planned: ServerPlan) -> list[Check]:
         name = tlsa_name(port, facts.hostname)
@@ -173,5 +171,5 @@ def _named(checks: Sequence[Check]) -> list[Check]:
     found: dict[str, Check] = {}
     for one in checks:
         before = found.get(one.name)
-        found[one.name] = one if before is None else server_checks.both(before, one)
+        found[one.name] = one if before is None else dns_checks.both(before, one)
     return list(found.values())

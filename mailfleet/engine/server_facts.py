@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mailfleet.policy.egress import ehlo_name
 from mailfleet.policy.server_plan import Sender
 from mailfleet.store import egress
 from mailfleet.store.database import Tx
@@ -45,7 +46,7 @@ def senders(tx: Tx, install: Install) -> list[Sender]:
     for one in egress.all_egresses(tx):
         if one.kind != "source" or one.state == "retired":
             continue
-        name = (one.ehlo_name or install.ehlo_name or install.hostname).lower().rstrip(".")
+        name = ehlo_name(one.ehlo_name, install.ehlo_name, install.hostname).lower().rstrip(".")
         given = (one.address,) if one.address else install.addresses
         addresses = [str(ipaddress.ip_address(text)) for text in given]
         public = [text for text in addresses if counts(text, install)]

@@ -1,7 +1,8 @@
 """What the authoritative servers of a zone say, each by itself.
 
 Recursive resolvers remember; whether a record is right is decided by those who serve it. Server names are found through the
-resolver; then each of their addresses is asked without recursion, over UDP and over TCP where the answer is cut short.
+resolver; then each of their addresses is asked without recursion, over UDP and over TCP where the answer is cut short. How many
+questions a server gets at once is in ``net.server_turns``.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from mailfleet.base.clock import SystemClock
 from mailfleet.net.dns_query import DnsQuerier, DnsTemporary
 from mailfleet.net.guard import ForbiddenDestinationError, check_destination
+from mailfleet.net.server_turns import ServerTurns
 
 _EDNS_PAYLOAD = 1232
 _MAX_ALIASES = 8
 _MAX_SERVERS = 12
+NO_ANSWER = "no answer in time"
 Outcome = Literal["found", "none", "missing", "lame", "failed", "silent"]
 
 
@@ -41,6 +45,7 @@ class Said(NamedTuple):
     words: str = ""
     over_tcp: bool = False
     raw: tuple[str, ...] = ()  # the records as a zone file has them, strings of TXT as they are divided
+    at: str = ""  # the name that has them, behind aliases
 
     @property
     def answers(self) -> bool:
@@ -80,6 +85,11 @@ class Asked:
         return tuple(dict.fromkeys(text for one in self.answers for text in one.records))
 
     @property
+    def owner(self) -> str:
+        """The name that has the records, behind all aliases; the last that was asked for where there are none."""
+        return next((one.at for one in self.answers if one.at), self.at)
+
+    @property
     def agreed(self) -> tuple[str, ...] | None:
         """The records, where all who answer have the same; None where nobody answers or they differ."""
         found = {frozenset(one.records): tuple(sorted(one.records)) for one in self.answers}
@@ -96,7 +106,7 @@ class _Server(NamedTuple):
 
 
 class Authoritative:
-    """For one process. ``port`` is 53 except in test networks."""
+    """For one process. ``port`` is 53 except in test networks. ``turns``: of all who ask in this process."""
 
     def __init__(
         self,
@@ -105,9 +115,11 @@ class Authoritative:
         timeout_s: float,
         port: int = 53,
         loopback_only: bool = False,
+        turns: ServerTurns | None = None,
     ) -> None:
         self._querier, self._timeout_s, self._port = querier, timeout_s, port
         self._loopback_only = loopback_only
+        self._turns = turns or ServerTurns(SystemClock())
 
     async def ask(self, name: str, kind: str) -> Asked:
         """Ask every server of the zone that ``name`` is in; a CNAME is followed into other zones. Never raises for what DNS does."""
@@ -126,17 +138,26 @@ class Authoritative:
             at = alias.removeprefix("CNAME ").rstrip(".").lower()
         return Asked(name, kind, first_zone, (), at, "too many aliases follow one another")
 
+    async def remembered(self, name: str, kind: str) -> tuple[str, ...]:
+        """What the resolver remembers, of a name that is nobody's who would change it; nothing where it gives no answer."""
+        try:
+            return (await self._querier.ask(name, kind)).records
+        except DnsTemporary:
+            return ()
+
     async def servers_of(self, name: str) -> tuple[str, list[_Server], str]:
         """The zone that a name is in, its servers with all addresses, and why there is none."""
         labels = name.split(".")
+        zones = [".".join(labels[place:]) or "." for place in range(len(labels) + 1)]
         words = ""
-        for place in range(len(labels) + 1):
-            zone = ".".join(labels[place:]) or "."
-            try:
-                answer = await self._querier.ask(zone, "NS")
-            except DnsTemporary as error:
-                words = str(error)
+        # All at once: where a zone's servers are silent, each name would be waited for after the other
+        answers = await asyncio.gather(*(self._querier.ask(zone, "NS") for zone in zones), return_exceptions=True)
+        for zone, answer in zip(zones, answers, strict=True):
+            if isinstance(answer, DnsTemporary):
+                words = str(answer)
                 continue
+            if isinstance(answer, BaseException):
+                raise answer
             if answer.records:
                 names = sorted({record.rstrip(".") for record in answer.records})
                 found = [one for some in await asyncio.gather(*map(self._addresses, names)) for one in some]
@@ -157,14 +178,20 @@ class Authoritative:
     async def _one(self, server: _Server, name: str, kind: str) -> Said:
         query = dns.message.make_query(name, kind, use_edns=0, payload=_EDNS_PAYLOAD)
         query.flags &= ~dns.flags.RD
-        try:
-            answer, over_tcp = await self._exchange(query, server.address, self._port)
-        except (TimeoutError, dns.exception.Timeout):
-            return Said(*server, "silent", words="no answer in time")
-        except ForbiddenDestinationError as error:
-            return Said(*server, "silent", words=str(error))
-        except (dns.exception.DNSException, OSError, EOFError) as error:
-            return Said(*server, "failed", words=str(error) or type(error).__name__)
+        async with self._turns.turn(server.address) as may_ask:
+            if not may_ask:
+                return Said(*server, "silent", words=NO_ANSWER)
+            try:
+                answer, over_tcp = await self._exchange(query, server.address, self._port)
+            except (TimeoutError, dns.exception.Timeout):
+                self._turns.heard(server.address, answered=False)
+                return Said(*server, "silent", words=NO_ANSWER)
+            except ForbiddenDestinationError as error:
+                return Said(*server, "silent", words=str(error))
+            except (dns.exception.DNSException, OSError, EOFError) as error:
+                self._turns.heard(server.address, answered=True)
+                return Said(*server, "failed", words=str(error) or type(error).__name__)
+            self._turns.heard(server.address, answered=True)
         return _said(server, answer, name, kind, over_tcp)
 
     async def _exchange(self, query: dns.message.Message, address: str, port: int) -> tuple[dns.message.Message, bool]:
@@ -206,7 +233,8 @@ def _said(server: _Server, answer: dns.message.Message, name: str, kind: str, ov
         found = by_name.get((at, wanted))
         if found is not None:
             records, raw = tuple(_record(data, kind) for data in found), tuple(str(data) for data in found)
-            return Said(*server, "found", records, over_tcp=over_tcp, raw=raw)
+            owner = at.to_text(omit_final_dot=True).lower()
+            return Said(*server, "found", records, over_tcp=over_tcp, raw=raw, at=owner)
         alias = by_name.get((at, dns.rdatatype.CNAME))
         if alias is None:
             break

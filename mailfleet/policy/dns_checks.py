@@ -117,6 +117,11 @@ def differ(check: Check, heard: Sequence[Heard], other: Sequence[str]) -> Check:
     )
 
 
+def both(first: Check, second: Check) -> Check:
+    """Two looks at one thing: right when both are, else the first that is not."""
+    return replace(second, name=first.name) if first.state == "ok" else first
+
+
 def return_path_spf(name: str, results: Sequence[tuple[str, SpfResult]], domain: str) -> Check:
     """SPF as receivers evaluate it, for each address that mail leaves from: ``(source, result)``."""
     expected = "pass for every source"

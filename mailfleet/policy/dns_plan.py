@@ -13,6 +13,7 @@ from mailfleet.mail.dmarc import parse as parse_dmarc
 from mailfleet.mail.mta_sts import StsPolicy
 from mailfleet.mail.spf_macro import SpfSyntaxError, parse_domain_spec
 from mailfleet.mail.spf_record import MAX_LOOKUPS, Directive, SpfRecord, is_spf, parse
+from mailfleet.policy.caa import Caa, lets_in, place, under, value
 
 Manner = Literal["own", "merge", "leave"]
 MAX_STRING = 255  # octets in one character-string (RFC 1035 3.3); a TXT record is several of them
@@ -53,15 +54,19 @@ class Facts:
     bimi_logo: str = ""  # where it is; as ``bimi_evidence``
     bimi_evidence: str = ""
     authority: str = ""  # the name by which CAA records let our certificate authority issue; empty: none is asked
+    hosts: tuple[str, ...] = ()  # that certificates are made for
 
 
 class Existing(NamedTuple):
-    """What others have published at names that are shared. ``spf_lookups``: what the SPF record there needs already."""
+    """What others have published at names that are shared. ``spf_lookups``: what the SPF record there needs already.
+
+    ``caa``: of each host that certificates are made for.
+    """
 
     spf: str = ""
     spf_lookups: int = 0
     dmarc: str = ""
-    caa: tuple[str, ...] = ()
+    caa: tuple[Caa, ...] = ()
 
 
 NOTHING = Existing()
@@ -135,21 +140,22 @@ def _shown(facts: Facts) -> list[Wanted]:
 
 
 def _caa(facts: Facts, existing: Existing) -> list[Wanted]:
-    """Where CAA records say who may issue certificates, our authority has to be among them (RFC 8659 4.2)."""
-    if not (facts.authority and issuers(existing.caa) and (facts.mta_sts is not None or facts.public_host)):
+    """Where CAA records say who may issue certificates, our authority has to be among them (RFC 8659 4.2).
+
+    Not at the target of an alias that is elsewhere: what stands there is not the domain's.
+    """
+    if not facts.authority:
         return []
     purpose = "CAA: lets our certificate authority make certificates for the domain's hosts"
-    return [Wanted("caa", facts.domain, "CAA", f'0 issue "{facts.authority}"', purpose, "merge")]
-
-
-def issuers(records: Sequence[str]) -> list[str]:
-    """Who may issue by CAA records as text (RFC 8659 4.2), without parameters."""
-    words = [text.split(" ", 2) for text in records]
-    return [
-        one[2].strip('"').partition(";")[0].strip().lower()
-        for one in words
-        if len(one) == 3 and one[1].lower() == "issue"
-    ]
+    there: list[tuple[str, str]] = []
+    for one in existing.caa:
+        if one.unknown:
+            there += one.own  # what is there stays until it is known to be right
+        elif not lets_in(one.records, facts.authority):
+            name = place(one, facts.domain)
+            if under(name, facts.domain) or under(facts.domain, name):
+                there.append((name, value(facts.authority)))
+    return [Wanted("caa", name, "CAA", text, purpose, "merge") for name, text in dict.fromkeys(there)]
 
 
 def terms(facts: Facts) -> tuple[Directive, ...]:

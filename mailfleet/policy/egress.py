@@ -15,6 +15,11 @@ SLACK = 8  # deliveries that a way out may be ahead of its share: fewer would be
 _FULL = 0.8
 
 
+def ehlo_name(own: str, default: str, hostname: str) -> str:
+    """What a source says in EHLO: its own name, else that of all sources (``delivery.ehlo_name``), else the server's."""
+    return own or default or hostname
+
+
 def only(egress_id: int) -> int:
     """Again, from this one."""
     return 2 * egress_id

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from mailfleet.mail import dmarc as dmarc_rules
 from mailfleet.mail.spf import SpfResult
-from mailfleet.policy.dns_checks import DIFFER, Check
+from mailfleet.policy.caa import Caa, issuers, lets_in, value
+from mailfleet.policy.dns_checks import DIFFER, Check, Heard, differ
 
 NO_ANSWER = "the DNS gives no answer"
 LATER = "see that the domain's name servers answer, and that this machine reaches them; then check again"
@@ -109,6 +110,37 @@ def pointer(name: str, ehlo_name: str, names: Records, servers: tuple[str, ...],
         meaning = "the address has no name: Gmail and others refuse its mail"
     step = f"have whoever owns the address set its PTR record to {ehlo_name}, or change the EHLO name"
     return Check(name, "failed", found, ehlo_name, meaning, step, servers)
+
+
+def caa(found: Sequence[Caa], authority: str, places: Sequence[str]) -> Check:
+    """Whether our authority may make certificates for every host; ``places``: where the record that lets it in belongs, for each.
+
+    What is said is of the host that is worst off.
+    """
+    each = [_caa_of(one, authority, where) for one, where in zip(found, places, strict=True)]
+    return max(each, key=lambda one: ("ok", "unknown", "failed").index(one.state))
+
+
+def _caa_of(one: Caa, authority: str, where: str) -> Check:
+    record = f"{where or one.host} CAA {value(authority)}"
+    if one.unknown and not one.seen:
+        return Check("caa", "unknown", one.unknown, record, NO_ANSWER, LATER)
+    if not one.seen:
+        meaning = f"no CAA records speak for {one.host}: any authority may make certificates for it"
+        return Check("caa", "ok", "nothing", f"nothing, or {authority} among those who may issue", meaning)
+    servers = tuple(f"{server}: {' | '.join(records) or 'nothing'}" for server, records in one.seen if server)
+    every = list(dict.fromkeys(text for _, records in one.seen for text in records))
+    found = f"{one.seen_at}: {' | '.join(every)}"
+    shut = [server for server, records in one.seen if not lets_in(records, authority)]
+    if not shut:
+        meaning = f"our authority may make certificates for {one.host}"
+        return Check("caa", "ok", found, record, meaning, "", servers)
+    if len(shut) < len(one.seen) and lets_in(every, authority):
+        return differ(Check("caa", "failed", found, record, ""), [Heard(*said) for said in one.seen], shut)
+    who = ", ".join(filter(None, issuers(every))) or "nobody"
+    meaning = f"CAA records at {one.seen_at} let {who} make certificates for {one.host}: ours ({authority}) will refuse"
+    beside = f", beside the records that are there for {one.seen_at}" if where == one.seen_at else ""
+    return Check("caa", "failed", found, record, meaning, f"add {record}{beside}", servers)
 
 
 def alignment(domain: str, return_path_host: str) -> Check:

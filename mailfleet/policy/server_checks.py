@@ -15,11 +15,6 @@ from mailfleet.policy.server_plan import tlsa_value
 PUBLISH = "publish the records as planned: mailfleet server publish"
 
 
-def both(first: Check, second: Check) -> Check:
-    """Two looks at one thing: right when both are, else the first that is not."""
-    return replace(second, name=first.name) if first.state == "ok" else first
-
-
 def helo_spf(wanted: Wanted, results: Sequence[tuple[str, SpfResult]]) -> Check:
     """SPF of an EHLO name as receivers evaluate it (RFC 7208 2.3), for each address that says it: ``(source, result)``."""
     check = dns_checks.return_path_spf(wanted.check, results, wanted.name)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from mailfleet.mail.spf_macro import SpfSyntaxError
 from mailfleet.mail.spf_record import Directive, SpfRecord, parse
-from mailfleet.policy.dns_plan import Wanted, issuers
+from mailfleet.policy.caa import Caa, lets_in, value
+from mailfleet.policy.dns_plan import Wanted
 
 SMTP = 25
 HELO_SPF = SpfRecord((Directive("+", "a"), Directive("-", "all")))  # RFC 7208 2.3
@@ -38,13 +39,6 @@ class ServerFacts:
     ports: tuple[int, ...] = (SMTP,)
     keys: tuple[str, ...] = ()
     why_no_key: str = ""
-
-
-class Caa(NamedTuple):
-    """The CAA records that speak for a host, and the name that has them (RFC 8659 3); ours are not among them."""
-
-    name: str = ""
-    records: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +141,12 @@ def _caa(facts: ServerFacts, caa: Caa) -> list[Wanted]:
     choice to be made by a person. Where the zone says it for all its names, one at the host itself is what counts for the host
     (RFC 8659 3), so the zone's own need not be touched.
     """
-    found = issuers(caa.records)
-    if not (facts.authority and found):
+    there = caa.unknown and (facts.hostname, value(facts.authority)) in caa.own  # stays until it is known to be right
+    if not facts.authority or (lets_in(caa.records, facts.authority) and not there):
         return []
-    if caa.name != facts.hostname and facts.authority.lower() in found:
-        return []
-    where = "here" if caa.name == facts.hostname else f"at {caa.name}"
+    where = "here" if caa.name == facts.hostname else f"at {caa.name or 'a name above'}"
     purpose = f"CAA: records {where} say who may make certificates; this one lets our authority, for this host alone"
-    return [Wanted("caa", facts.hostname, "CAA", f'0 issue "{facts.authority}"', purpose, "merge")]
+    return [Wanted("caa", facts.hostname, "CAA", value(facts.authority), purpose, "merge")]
 
 
 def tlsa_name(port: int, hostname: str) -> str:

@@ -226,9 +226,11 @@ def test_by_hand_where_nobody_told_how(server: Server, knot: Knot) -> None:
 
 
 def test_sources_need_names_both_ways(server: Server, knot: Knot) -> None:
+    server.change("delivery", "ehlo_name", "mta2.shop.test")  # of those that have none of their own
+    server.restart()
     allowed(server, knot)
     server.post("/v1/sources", {"name": "s1", "address": "127.0.80.1", "ehlo_name": "mta.shop.test"})
-    server.post("/v1/sources", {"name": "s2", "address": "127.0.80.2", "ehlo_name": "mta2.shop.test"})
+    server.post("/v1/sources", {"name": "s2", "address": "127.0.80.2"})
     members = [{"name": "s1", "weight": 1}, {"name": "s2", "weight": 1}]
     server.http.patch("/v1/pools/default", json={"members": members}).raise_for_status()
     knot.replace("shop.test", [*ZONE, "mta A 127.0.80.1"])
@@ -238,6 +240,12 @@ def test_sources_need_names_both_ways(server: Server, knot: Knot) -> None:
     assert (found["host:s2"], found["ptr:s2"]) == ("failed", "failed")
     assert found["spf-return-path"] == "ok"
     assert any('"v=spf1 ip4:127.0.80.1 ip4:127.0.80.2 -all"' in line for line in knot.everything("shop.test"))
+    (pointer,) = (one for one in done["checks"]["checks"] if one["name"] == "ptr:s2")
+    assert "set its PTR record to mta2.shop.test" in pointer["next_step"], "the name that deliveries say"
+    knot.replace("shop.test", [*knot.everything("shop.test"), "mta2 A 127.0.80.2"])
+    knot.replace("80.0.127.in-addr.arpa", [*REVERSE, "2 PTR mta2.shop.test."])
+    found = states(check(server))
+    assert (found["host:s2"], found["ptr:s2"]) == ("ok", "ok")
 
 
 def test_what_breaks_by_itself_is_noticed_and_told(server: Server, knot: Knot) -> None:

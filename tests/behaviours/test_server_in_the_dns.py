@@ -252,6 +252,7 @@ def unsigned(tmp_path: Path) -> Iterator[tuple[Server, Knot]]:
     own.private_key_pem.write_to_path(tmp_path / "own.key")
     settings: dict[str, dict[str, Any]] = {
         "server": {"hostname": HOST},
+        "acme": {"caa_identity": "ca.test"},
         "submission": {"tls_cert": str(tmp_path / "own.pem"), "tls_key": str(tmp_path / "own.key")},
         "dns": {
             "nameservers": [knot.address], "validator": f"127.0.0.1:{unbound.port}", "authoritative_port": knot.port,
@@ -293,6 +294,7 @@ def test_what_is_wrong_is_found_and_told(unsigned: tuple[Server, Knot]) -> None:
         ([*without("out.shop.test.", "TXT"), 'out TXT "v=spf1 mx -all"'], "helo-spf:out.shop.test", "gets fail"),
         (without("out.shop.test.", "A"), "host:s1", "there is no such record"),
         (without("mail.shop.test.", "A"), "host:server", "the name leads nowhere"),
+        ([*good, '@ CAA 0 issue "other.test"'], "caa", "CAA records at shop.test let other.test make certificates"),
         ([*good, f"_25._tcp.mail TLSA 3 1 1 {'00' * 32}"], "tlsa:25", "nobody can be seen to show"),
     ):
         knot.replace("shop.test", lines)

@@ -155,10 +155,13 @@ async def test_whoever_waits_for_a_word_can_be_judged_though_older_mail_outweigh
 
 async def test_what_a_domain_without_own_addresses_sends_is_known_by_where_the_server_is(plant: Plant) -> None:
     async def here(host: str) -> list[str]:
-        assert host == HOST
+        assert host == "out.shop.example", "as it is said in EHLO"
         return ["192.0.2.80"]
 
-    found = DmarcReports(plant.database, plant.reads, here, no_names, hostname=HOST, clock=plant.clock, ids=plant.ids)
+    found = DmarcReports(
+        plant.database, plant.reads, here, no_names,
+        hostname=HOST, ehlo_name="out.shop.example", clock=plant.clock, ids=plant.ids,
+    )  # fmt: skip
     await plant.database.write(lambda tx: egress.ensure_default(tx, NOW_MS))
     await days(found, record("192.0.2.80", dkim="fail", signatures=[]), count=1)
     (sender,) = (await found.view(OWNER, DOMAIN)).senders

@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import dns.flags
+import dns.message
 import pytest
 
 from mailfleet.base.clock import SystemClock
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.secure_dns import SecureDns
+from mailfleet.net.server_turns import IN_ROUNDS, ServerTurns
+from tests.engine.plant import FakeClock
 from tests.net.zone_server import ZoneServer
 from tests.peers.knot import Knot
 from tests.peers.unbound import Unbound
@@ -142,3 +146,58 @@ async def test_what_a_validating_resolver_thinks(tmp_path: Path) -> None:
     finally:
         signed.close()
         plain.close()
+
+
+class Slow(asyncio.DatagramProtocol):
+    """Takes its time, and answers nothing at all while it is ``dead``; counts what waits for an answer."""
+
+    def __init__(self) -> None:
+        self.waiting = self.most = self.taken = 0
+        self.dead = False
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.taken += 1
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        if not self.dead:
+            asyncio.get_running_loop().call_later(0.05, self._answer, data, addr)
+
+    def _answer(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.waiting -= 1
+        answer = dns.message.make_response(dns.message.from_wire(data))
+        answer.flags |= dns.flags.AA
+        self.transport.sendto(answer.to_wire(), addr)
+
+
+async def test_a_server_gets_few_questions_at_once_and_rests_while_it_is_silent(knot: Knot, tmp_path: Path) -> None:
+    knot.close()
+    first = Knot(tmp_path / "first", {"s.test": ZONE}, addresses=(FIRST,))
+    loop, clock = asyncio.get_running_loop(), FakeClock()
+    door, slow = await loop.create_datagram_endpoint(Slow, local_addr=(SECOND, first.port))
+    turns = ServerTurns.of_rounds(clock)
+    asker = Authoritative(
+        DnsQuerier([first.address], 1, SystemClock()), timeout_s=0.5, port=first.port, loopback_only=True, turns=turns
+    )
+
+    async def outcomes(number: int) -> set[str]:
+        asked = await asyncio.gather(*(asker.ask("s.test", "TXT") for _ in range(number)))
+        return {one.outcome for some in asked for one in some.said if one.address == SECOND}
+
+    try:
+        assert await outcomes(3 * IN_ROUNDS) == {"none"}
+        assert (slow.most, slow.taken) == (IN_ROUNDS, 3 * IN_ROUNDS)
+        slow.dead, slow.taken = True, 0
+        assert await outcomes(5 * IN_ROUNDS) == {"silent"}
+        assert slow.taken < 2 * IN_ROUNDS, "those who waited behind the silence are told of it"
+        slow.dead, slow.taken = False, 0
+        assert await outcomes(1) == {"silent"}
+        clock.skip(61)
+        assert await outcomes(1) == {"none"}
+        assert await outcomes(IN_ROUNDS) == {"none"}
+        assert slow.taken == IN_ROUNDS + 1
+    finally:
+        door.close()
+        first.close()

@@ -25,6 +25,7 @@ class Knot:
     """``zones`` is ``{name: [line of a zone file]}``; SOA and NS are added.
 
     ``secret``: of the TSIG key ``KEY``, by which the zones may be updated. ``signed``: with DNSSEC. It answers at all ``addresses``.
+    ``elsewhere``: zones whose name server is said to be at another address.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class Knot:
         signed: bool = False,
         addresses: Sequence[str] = ("127.0.0.1",),
         port: int = 0,
+        elsewhere: Mapping[str, str] | None = None,
     ) -> None:
         binary = shutil.which("knotd") or "/usr/sbin/knotd"
         if not Path(binary).exists():
             pytest.fail("Knot is missing: run scripts/install-dns")
         self._folder, self._serial, self._first = folder, 0, addresses[0]
+        self._elsewhere = elsewhere or {}
         folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port(*addresses)
         for name, lines in zones.items():
@@ -120,6 +123,6 @@ class Knot:
             "$TTL 1",
             f"@ SOA ns.{name}. hostmaster.{name}. {self._serial} 3600 600 86400 1",
             f"@ NS ns.{name}.",
-            f"ns A {self._first}",
+            f"ns A {self._elsewhere.get(name, self._first)}",
         ]
         (self._folder / name).write_text("\n".join([*head, *lines, ""]))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mailfleet.mail.mta_sts import StsPolicy
 from mailfleet.mail.spf import check_host
 from mailfleet.mail.spf_record import parse
+from mailfleet.policy.caa import Caa
 from mailfleet.policy.dns_plan import Existing, Facts, merged_spf, never_sends, plan, rdata_text, zone_text
 from tests.mail.dns_answers import Zone, run
 
@@ -161,21 +162,34 @@ def test_addresses_cannot_break_the_record_they_stand_in(to: str, uri: str) -> N
         assert value("dmarc", replace(SHOWN, dmarc_reports_to=to)) == f"v=DMARC1; p=none; rua={uri}"
 
 
+CA = replace(FACTS, domain="shop.test", authority="ca.test", hosts=("mta-sts.shop.test",))
+
+
 @pytest.mark.parametrize(
-    ("there", "facts", "wanted"),
+    ("at", "there", "domain", "planned_at"),
     [
-        ((), SHOWN, False),  # everybody may
-        (('0 issue "ca.test"',), SHOWN, True),
-        (('0 issue ";"',), SHOWN, True),
-        (('0 ISSUE "ca.test"',), SHOWN, True),
-        (('0 iodef "mailto:a@b.test"', '0 issuewild "ca.test"'), SHOWN, False),
-        (('0 issue "ca.test"',), replace(SHOWN, authority=""), False),
-        (('0 issue "ca.test"',), replace(SHOWN, mta_sts=None), True),
-        (('0 issue "ca.test"',), replace(SHOWN, mta_sts=None, public_host=""), False),
+        ("", (), "shop.test", ""),  # everybody may
+        ("shop.test", ('0 issue "other.test"',), "shop.test", "shop.test"),
+        ("shop.test", ('0 issue ";"',), "shop.test", "shop.test"),
+        ("shop.test", ('0 ISSUE "CA.test; validationmethods=dns-01"',), "shop.test", ""),
+        ("shop.test", ('0 iodef "mailto:a@b.test"', '0 issuewild "other.test"'), "shop.test", ""),
+        ("mta-sts.shop.test", ('0 issue "other.test"',), "shop.test", "mta-sts.shop.test"),
+        ("shop.test", ('0 issue "other.test"',), "news.shop.test", "shop.test"),  # not to shut out who is named there
+        ("test", ('0 issue "other.test"',), "news.shop.test", "news.shop.test"),  # a registry's
+        ("mail.host.test", ('0 issue "other.test"',), "shop.test", ""),  # an alias leads there: not the domain's
     ],
 )
-def test_our_authority_is_let_in_where_others_are_named(there: tuple[str, ...], facts: Facts, wanted: bool) -> None:
-    found = [one for one in plan(facts, Existing(caa=there)) if one.type == "CAA"]
-    assert [(one.name, one.value, one.manner) for one in found] == [
-        ("shop.test", '0 issue "letsencrypt.org"', "merge")
-    ] * wanted
+def test_our_authority_is_let_in_where_others_shut_it_out(
+    at: str, there: tuple[str, ...], domain: str, planned_at: str
+) -> None:
+    caa = Caa(at, there, f"mta-sts.{domain}")
+    found = [one for one in plan(replace(CA, domain=domain), Existing(caa=(caa, caa))) if one.type == "CAA"]
+    wanted = [(planned_at, '0 issue "ca.test"', "merge")] if planned_at else []
+    assert [(one.name, one.value, one.manner) for one in found] == wanted
+    assert not any(one.type == "CAA" for one in plan(replace(CA, authority=""), Existing(caa=(caa,))))
+
+
+def test_a_record_of_ours_stays_while_nothing_is_known() -> None:
+    caa = Caa(host="mta-sts.shop.test", own=(("shop.test", '0 issue "ca.test"'),), unknown="no answer in time")
+    found = [one for one in plan(CA, Existing(caa=(caa,))) if one.type == "CAA"]
+    assert [(one.name, one.value) for one in found] == list(caa.own)

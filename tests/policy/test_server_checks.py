@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mailfleet.mail.spf import SpfResult
-from mailfleet.policy import server_checks
+from mailfleet.policy import dns_checks, host_checks, server_checks
+from mailfleet.policy.caa import Caa
 from mailfleet.policy.dns_checks import Check, Heard, published
 from mailfleet.policy.dns_plan import Wanted
 
@@ -36,6 +37,24 @@ def test_a_key_in_the_dns_is_the_one_that_is_shown() -> None:
         (tlsa((authority,), wanted=False), "ok", "the zone is not signed"),
     ):
         assert (check.state, words in check.meaning) == (state, True), check
+        assert check.state == "ok" or check.next_step, check
+
+
+def test_an_authority_is_let_in_by_every_server_or_not_at_all() -> None:
+    ours, other = ('0 issue "ca.test"',), ('0 issue "other.test"',)
+    for seen, unknown, state, words in (
+        ((ours, ours), "", "ok", "may make certificates for m.test"),
+        ((ours, other), "", "failed", "the servers differ"),
+        ((other, other), "", "failed", "let other.test make certificates for m.test: ours (ca.test) will refuse"),
+        ((('0 issue ";"',),), "", "failed", "let nobody make certificates"),
+        ((), "", "ok", "any authority may"),
+        ((), "m.test: no answer in time", "unknown", "the DNS gives no answer"),
+    ):
+        servers = tuple((f"ns{number}", one) for number, one in enumerate(seen))
+        found = Caa(host="m.test", seen_at="m.test" if seen else "", seen=servers, unknown=unknown)
+        check = host_checks.caa([Caa(host="x.test"), found], "ca.test", ["", "m.test"])
+        assert check.state == state, check
+        assert state == "ok" or words in check.meaning, check
         assert check.state == "ok" or check.next_step, check
 
 
@@ -75,6 +94,6 @@ def test_how_a_certificate_stands() -> None:
 
 def test_two_looks_are_right_when_both_are() -> None:
     good, bad = Check("a", "ok", "x", "x", "fine"), Check("b", "failed", "y", "x", "wrong")
-    assert server_checks.both(good, bad).meaning == "wrong"
-    assert server_checks.both(bad, good).meaning == "wrong"
-    assert server_checks.both(good, good).state == "ok"
+    assert dns_checks.both(good, bad).meaning == "wrong"
+    assert dns_checks.both(bad, good).meaning == "wrong"
+    assert dns_checks.both(good, good).state == "ok"
