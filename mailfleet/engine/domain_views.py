@@ -152,6 +152,7 @@ class KeyView(_View):
     )
     since: str
     made: str
+    goes: str = Field("", description="When one that signs no more is taken out of the DNS.")
     warning: str = ""
 
 
