@@ -125,6 +125,7 @@ class _Published(_View):
     conflicts: list[ConflictView]
     unknown: list[str] = Field(description="Names for which no server answers; nothing is done there.")
     missing: list[str] = Field(description="What was published and is not seen on every server yet.")
+    mark: str = Field(description="Stands for exactly these changes: given back as `shown`, no others are made.")
 
 
 class PublishView(_Published):
