@@ -149,7 +149,7 @@ class KeyView(_View):
     bits: int
     stage: str = Field(
         description="`next`: being published; `active`: signs; `old`: kept for mail under way;"
-        " `leaked`: signs until another does; `revoked`: signed until a moment ago, and goes now."
+        " `leaked`: signs until another does; `revoked`: leaked, signs no more, and goes now."
     )
     since: str
     made: str

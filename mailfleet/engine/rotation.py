@@ -4,6 +4,7 @@ Each step is one transaction, worked out from what is stored and what the DNS sh
 
     (none) -> next -> active -> old -> gone
                       active -> leaked -> revoked -> gone
+                       after a leak, old -> revoked
 """
 
 from __future__ import annotations
@@ -169,12 +170,19 @@ class Rotation:
         self._catalog.forget_identity(domain.name)
 
     def _leak(self, tx: Tx, domain: SendingDomain) -> bool:
-        """The keys that sign are to go as soon as others do; false where that is known already."""
-        signing = [one for one in sending.keys(tx, domain.id) if one.stage == "active"]
-        for one in signing:
-            sending.set_stage(tx, one.id, "leaked", self._clock.now_ms())
-            self._tell(tx, domain, one.selector, "leaked: it goes as soon as another signs")
-        return bool(signing)
+        """The keys that sign are to go as soon as others do, and those before them at once: nobody knows which it was that leaked.
+
+        False where all of that is known already."""
+        stages = {
+            "active": ("leaked", "leaked: it goes as soon as another signs"),
+            "old": ("revoked", "leaked: it goes at once"),
+        }
+        found = [one for one in sending.keys(tx, domain.id) if one.stage in stages]
+        for one in found:
+            stage, words = stages[one.stage]
+            sending.set_stage(tx, one.id, stage, self._clock.now_ms())
+            self._tell(tx, domain, one.selector, words)
+        return bool(found)
 
     async def _switch(self, domain: SendingDomain, upcoming: Sequence[DkimKey]) -> None:
         """The next keys sign; those they follow are kept."""

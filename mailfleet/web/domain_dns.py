@@ -5,6 +5,7 @@ Nothing is published that the person did not see: what was shown goes with the f
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from mailfleet.engine.services import Services
 from mailfleet.web.forms import Form
 from mailfleet.web.sessions import Session
 
+LOOK_WITHIN_S = 30.0
 LOOK, ADOPT = "look", "adopt"  # how a page is asked for that shows changes; the second with those of others replaced
 _VERBS = {"added": "add", "replaced": "replace", "removed": "remove"}
 
@@ -27,14 +29,19 @@ class DnsPart:
     async def fill(self, session: Session, plan: PlanView, checks: Sequence[CheckView], how: str) -> dict[str, Any]:
         """What was done a moment ago, or what would be, where ``how`` asks for it; whether it is done by hand."""
         if "manage" not in session.actor.scopes:
-            return {"diff": None, "done": None, "by_hand": False, "adopt": False}
+            return {"diff": None, "late": False, "done": None, "by_hand": False, "adopt": False}
         done = session.done.pop(_place(plan.domain), None)
-        diff = None
+        diff, late = None, False
         if how in (LOOK, ADOPT):
-            diff = await self._domains.publish(session.actor, plan.domain, adopt=how == ADOPT, dry_run=True)
+            try:
+                async with asyncio.timeout(LOOK_WITHIN_S):
+                    diff = await self._domains.publish(session.actor, plan.domain, adopt=how == ADOPT, dry_run=True)
+            except TimeoutError:
+                late = True
         zones = [one.zone for one in await self._zones.all()]
         return {
             "diff": _shown(diff, plan, checks) if diff else None,
+            "late": late,
             "done": _shown(done, plan, checks) if isinstance(done, PublishView) else None,
             "by_hand": not any(_is_in(one.name, zones) for one in plan.records),
             "adopt": how == ADOPT,
@@ -79,7 +86,7 @@ class DnsPart:
             ],
             "keys_by_hand": may_manage and not _is_in(f"x._domainkey.{signing.domain}", zones),
             "may_rotate": may_manage and "next" not in stages,
-            "may_leak": may_manage and "active" in stages,
+            "may_leak": may_manage and bool(stages & {"active", "old"}),
             "may_manage": may_manage,
         }
 
@@ -133,5 +140,6 @@ def _rotated(keys: KeysView, *, leaked: bool) -> str:
     if by_stage.get("next"):
         told = f"{' and '.join(by_stage['next'])} signs as soon as every name server has its record."
         return f"{told} The key that leaked goes then." if leaked else told
+    told = f"{' and '.join(by_stage.get('active', []))} signs now"
     gone = by_stage.get("revoked" if leaked else "old", [])
-    return f"{' and '.join(by_stage.get('active', []))} signs now, in place of {' and '.join(gone)}."
+    return f"{told}. To go at once: {', '.join(gone)}." if leaked else f"{told}, and {' and '.join(gone)} no more."

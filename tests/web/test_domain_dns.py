@@ -158,8 +158,22 @@ async def test_a_key_waits_for_its_record_and_a_leaked_one_goes(
     await expect(keys.locator(".standing")).to_have_text(["revoked", "active"])
     await expect(keys.locator("li").first).to_contain_text("Its record goes at")
     await keys.get_by_role("button", name="Rotate the key").click()
-    await expect(keys.get_by_role("status")).to_contain_text("signs now, in place of")
+    await expect(keys.get_by_role("status")).to_contain_text("signs now, and")
     await expect(keys.locator(".standing")).to_have_text(["revoked", "old", "active"])
+    await asked(page, keys.get_by_role("button", name="The key has leaked"), True)
+    await expect(keys.get_by_role("status")).to_contain_text("signs now. To go at once: ")
+    await expect(keys.locator(".standing")).to_have_text(["revoked", "revoked", "revoked", "active"])
+
+
+async def test_name_servers_that_take_too_long_are_not_waited_for(
+    browser: Browser, url: str, engine: Any, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailfleet.web.domain_dns.LOOK_WITHIN_S", 0)
+    await fill(engine, memory)
+    page = await open_domain(browser, url)
+    await page.get_by_role("button", name="See what would change").click()
+    await expect(page.locator("#publish")).to_contain_text("The name servers did not answer in time")
+    assert await page.locator("#publish button.main").count() == 0
 
 
 async def test_a_reader_steers_nothing(browser: Browser, url: str, engine: Any, memory: Any, knot: Knot) -> None:

@@ -50,7 +50,9 @@ class PublishBody(_Body):
 class RotateBody(_Body):
     """How to change the key."""
 
-    at_once: bool = Field(False, description="It leaked: the old one goes as soon as the new one signs.")
+    at_once: bool = Field(
+        False, description="It leaked: the old one goes as soon as the new one signs, older ones at once."
+    )
 
 
 class LogoBody(_Body):
