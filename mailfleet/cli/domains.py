@@ -186,7 +186,9 @@ def keys(domain: Domain, as_json: JsonOption = False, data: DataOption = None) -
 @domain_app.command("rotate")
 def rotate(
     domain: Domain,
-    leaked: Annotated[bool, typer.Option("--leaked", help="The old key goes as soon as the new one signs.")] = False,
+    leaked: Annotated[
+        bool, typer.Option("--leaked", help="The old key goes as soon as the new one signs, older ones at once.")
+    ] = False,
     as_json: JsonOption = False,
     data: DataOption = None,
 ) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mailfleet.base.errors import InputError
+from mailfleet.base.errors import ConflictError, InputError
 from mailfleet.engine.dns_publish import Diff
 from mailfleet.engine.domain_views import ChangeView, ConflictView, FormField, PlannedRecord
 from mailfleet.mail.dmarc import organizational_domain
@@ -66,7 +68,27 @@ def published(diff: Diff, by_hand: Sequence[Change], missing: Sequence[Wanted], 
         "conflicts": [ConflictView(**one._asdict()) for one in diff.conflicts],
         "unknown": list(dict.fromkeys(diff.unknown)),
         "missing": [f"{one.name} {one.type}" for one in missing],
+        "mark": _mark(diff, by_hand),
     }
+
+
+def hold_to(shown: str, diff: Diff, by_hand: Sequence[Change]) -> None:
+    """See that the changes are those that were ``shown``, by their mark; an empty one asks for nothing. Raises ``ConflictError``."""
+    if shown and shown != _mark(diff, by_hand):
+        raise ConflictError(
+            "nothing was published: the changes are not those any more that were shown",
+            where="shown",
+            mend="somebody changed the DNS or the domain meanwhile: look at the changes again",
+        )
+
+
+def _mark(diff: Diff, by_hand: Sequence[Change]) -> str:
+    said = [
+        *(["by hand" if one in by_hand else "", one.action, one.name, one.type, one.value] for one in diff.changes),
+        *diff.conflicts,
+        *diff.unknown,
+    ]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
 
 
 def _change(one: Change) -> ChangeView:

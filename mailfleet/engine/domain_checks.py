@@ -70,6 +70,8 @@ class DomainChecker:
         wanted = plan(facts, existing)
         found = await asyncio.gather(*(self.published(one) for one in wanted if one.check not in ("dmarc", "spf-from")))
         by_name = {one.name: one for one in found}
+        for name in (f"dkim:{selector}" for selector in facts.next_keys):
+            by_name[name] = dns_checks.of_next_key(by_name[name])
         by_name["spf-return-path"] = host_checks.either(
             by_name["spf-return-path"], await self._return_path_spf(facts, sources)
         )

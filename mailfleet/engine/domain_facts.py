@@ -48,6 +48,7 @@ def facts(tx: Tx, domain: SendingDomain, keys: Sequence[DkimKey], hostname: str,
         domain.public_host,
         f"https://{domain.public_host}{logo_path(domain)}" if domain.bimi_logo else "",
         domain.bimi_evidence,
+        frozenset(key.selector for key in keys if key.stage == "next"),
         authority,
         tuple(hosts_of(domain)),
     )

@@ -125,6 +125,7 @@ class _Published(_View):
     conflicts: list[ConflictView]
     unknown: list[str] = Field(description="Names for which no server answers; nothing is done there.")
     missing: list[str] = Field(description="What was published and is not seen on every server yet.")
+    mark: str = Field(description="Stands for exactly these changes: given back as `shown`, no others are made.")
 
 
 class PublishView(_Published):
@@ -148,10 +149,11 @@ class KeyView(_View):
     bits: int
     stage: str = Field(
         description="`next`: being published; `active`: signs; `old`: kept for mail under way;"
-        " `leaked`: signs until another does; `revoked`: signed until a moment ago, and goes now."
+        " `leaked`: signs until another does; `revoked`: leaked, signs no more, and goes now."
     )
     since: str
     made: str
+    goes: str = Field("", description="When one that signs no more is taken out of the DNS.")
     warning: str = ""
 
 

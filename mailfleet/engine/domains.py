@@ -15,7 +15,7 @@ from mailfleet.base.errors import BusyError, ConflictError
 from mailfleet.base.ids import IdGenerator
 from mailfleet.engine import check_book
 from mailfleet.engine.dmarc_reports import DmarcReports
-from mailfleet.engine.dns_plans import PlanWriter, published
+from mailfleet.engine.dns_plans import PlanWriter, hold_to, published
 from mailfleet.engine.dns_publish import DnsPublisher, Zones
 from mailfleet.engine.domain_checks import DomainChecker
 from mailfleet.engine.domain_facts import facts, own_domain, sources
@@ -197,9 +197,7 @@ class Domains:
         known, _ = await self._database.read(lambda tx: self._read(tx, domain))
         record = f"_dmarc.{domain.name}"
         try:
-            async with (
-                self._following
-            ):  # many domains may lie in one zone, and its provider counts what it is asked for
+            async with self._following:  # many domains may lie in one zone, and its provider counts the questions
                 done = await self._put(domain, known, adopt=False, dry_run=False, only=lambda name: name == record)
         except ConflictError as error:
             log.warning("a DMARC policy cannot be published", domain=domain.name, reason=error.what)
@@ -225,10 +223,13 @@ class Domains:
 
     # Publishing
 
-    async def publish(self, actor: Actor, name: str, *, adopt: bool, dry_run: bool) -> PublishView:
-        """Put the plan into the DNS where we may. Raises ``NotFoundError`` and ``ConflictError`` (a server refuses)."""
+    async def publish(self, actor: Actor, name: str, *, adopt: bool, dry_run: bool, shown: str = "") -> PublishView:
+        """Put the plan into the DNS where we may. ``shown``: the mark of changes that somebody saw, if no others are to be made.
+
+        Raises ``NotFoundError`` and ``ConflictError`` (a server refuses; the changes are others than those that were shown).
+        """
         domain, known, _ = await self._facts(actor, name)
-        return await self._put(domain, known, adopt=adopt, dry_run=dry_run)
+        return await self._put(domain, known, adopt=adopt, dry_run=dry_run, shown=shown)
 
     async def publish_keys(self, domain: SendingDomain) -> None:
         """The same for the DKIM records alone: what a person has not published otherwise is not forced on them."""
@@ -243,6 +244,7 @@ class Domains:
         adopt: bool,
         dry_run: bool,
         only: Callable[[str], bool] = lambda name: True,
+        shown: str = "",
     ) -> PublishView:
         own, zones = await self._own(domain)
         existing = await self._checker.existing(known, own)
@@ -250,6 +252,7 @@ class Domains:
         own = [one for one in own if only(one.name)]
         diff = await self._publisher.diff(wanted, own, adopt=adopt)
         by_hand = [one for one in diff.changes if zones.of(one.name) is None]
+        hold_to(shown, diff, by_hand)
         missing: list[Wanted] = []
         if not dry_run:
             by_hand = await self._publisher.publish(domain.id, diff, zones)

@@ -4,6 +4,7 @@ Each step is one transaction, worked out from what is stored and what the DNS sh
 
     (none) -> next -> active -> old -> gone
                       active -> leaked -> revoked -> gone
+                       after a leak, old -> revoked
 """
 
 from __future__ import annotations
@@ -75,11 +76,14 @@ class Rotation:
 
         domain, keys = await self._database.read(find)
         now_ms = self._clock.now_ms()
-        return KeysView(domain=domain.name, rotate_days=domain.rotate_days, keys=[_view(one, now_ms) for one in keys])
+        made = [_view(one, now_ms, self._goes_ms(one)) for one in keys]
+        return KeysView(domain=domain.name, rotate_days=domain.rotate_days, keys=made)
 
     async def rotate(self, actor: Actor, name: str, *, at_once: bool) -> KeysView:
         """Begin: make the next key of each algorithm and publish it. ``at_once``, after a leak: the old one goes as soon as the
-        new one is seen and signs. Raises ``NotFoundError`` and ``ConflictError`` (one is under way)."""
+        new one is seen and signs; that may be one that was on its way already.
+
+        Raises ``NotFoundError`` and ``ConflictError`` (one is under way, or the zone cannot be written: it goes on when it can)."""
         domain = await self._database.read(lambda tx: own_domain(tx, actor, name))
         await self._begin(domain, by=actor.name or "a person", at_once=at_once)
         await self.advance(domain)
@@ -123,8 +127,13 @@ class Rotation:
 
     async def _begin(self, domain: SendingDomain, *, by: str, at_once: bool) -> None:
         keys = await self._keys(domain)
+        under_way = ConflictError(
+            f"a new key of {domain.name} is on its way already", where="domain", mend="wait until it signs"
+        )
         if any(one.stage == "next" for one in keys):
-            raise ConflictError(f"a new key of {domain.name} is on its way already", where="domain")
+            if not (at_once and await self._database.write(lambda tx: self._leak(tx, domain))):
+                raise under_way
+            return
         now_ms = self._clock.now_ms()
         taken = {one.selector for one in keys}
         made = []
@@ -150,17 +159,30 @@ class Rotation:
 
         def work(tx: Tx) -> None:
             if any(one.stage == "next" for one in sending.keys(tx, domain.id)):
-                raise ConflictError(f"a new key of {domain.name} is on its way already", where="domain")
+                raise under_way
             for one in made:
                 sending.add_key(tx, one)
                 self._tell(tx, domain, one.selector, f"made, by {by}")
             if at_once:
-                for old in [one for one in keys if one.stage == "active"]:
-                    sending.set_stage(tx, old.id, "leaked", now_ms)
-                    self._tell(tx, domain, old.selector, "leaked: it goes as soon as another signs")
+                self._leak(tx, domain)
 
         await self._database.write(work)
         self._catalog.forget_identity(domain.name)
+
+    def _leak(self, tx: Tx, domain: SendingDomain) -> bool:
+        """The keys that sign are to go as soon as others do, and those before them at once: nobody knows which it was that leaked.
+
+        False where all of that is known already."""
+        stages = {
+            "active": ("leaked", "leaked: it goes as soon as another signs"),
+            "old": ("revoked", "leaked: it goes at once"),
+        }
+        found = [one for one in sending.keys(tx, domain.id) if one.stage in stages]
+        for one in found:
+            stage, words = stages[one.stage]
+            sending.set_stage(tx, one.id, stage, self._clock.now_ms())
+            self._tell(tx, domain, one.selector, words)
+        return bool(found)
 
     async def _switch(self, domain: SendingDomain, upcoming: Sequence[DkimKey]) -> None:
         """The next keys sign; those they follow are kept."""
@@ -180,6 +202,7 @@ class Rotation:
             for one in ready:
                 sending.set_stage(tx, one.id, "active", now_ms)
                 self._tell(tx, domain, one.selector, "signs")
+            _look_soon(tx, domain)
 
         await self._database.write(work)
         self._catalog.forget_identity(domain.name)
@@ -188,19 +211,24 @@ class Rotation:
         """Old keys go when mail signed with them is old; leaked ones as soon as every process signs with another. First from here,
         then from the DNS."""
         now_ms = self._clock.now_ms()
-        keep_ms = KEEP_OLD_MS / self._time_scale
 
         def work(tx: Tx) -> bool:
-            keys = sending.keys(tx, domain.id)
-            stay_ms = {"old": keep_ms, "revoked": TAKEN_UP_MS}
-            gone = [one for one in keys if one.stage in stay_ms and now_ms - one.since_ms >= stay_ms[one.stage]]
+            found = [(one, self._goes_ms(one)) for one in sending.keys(tx, domain.id)]
+            gone = [one for one, at_ms in found if at_ms is not None and now_ms >= at_ms]
             for one in gone:
                 sending.remove_key(tx, one.id)
                 self._tell(tx, domain, one.selector, "gone")
+            if gone:
+                _look_soon(tx, domain)
             return bool(gone)
 
         if await self._database.write(work):
             await self._domains.publish_keys(domain)
+
+    def _goes_ms(self, key: DkimKey) -> int | None:
+        """When a key that signs no more is taken out of the DNS; None while it may sign."""
+        stay_ms = {"old": KEEP_OLD_MS / self._time_scale, "revoked": TAKEN_UP_MS}.get(key.stage)
+        return None if stay_ms is None else round(key.since_ms + stay_ms)
 
     async def _keys(self, domain: SendingDomain) -> list[DkimKey]:
         return await self._database.read(lambda tx: sending.keys(tx, domain.id))
@@ -231,6 +259,13 @@ def _left_over(tx: Tx, domain: SendingDomain) -> bool:
     )
 
 
+def _look_soon(tx: Tx, domain: SendingDomain) -> None:
+    """The checks are of other keys now."""
+    current = sending.by_name(tx, domain.name)
+    if current is not None:
+        sending.update(tx, current._replace(next_check_ms=0))
+
+
 def _only_keys(domain: SendingDomain, keys: Sequence[DkimKey], hostname: str) -> Facts:
     return Facts(
         domain.name, domain.return_path_host, hostname, tuple((one.selector, one.public_record) for one in keys)
@@ -249,7 +284,7 @@ def _selector(now_ms: int, taken: set[str]) -> str:
     return next(name for name in (*names[later:], *names) if name not in taken)
 
 
-def _view(key: DkimKey, now_ms: int) -> KeyView:
+def _view(key: DkimKey, now_ms: int, goes_ms: int | None) -> KeyView:
     bits = parse_record(key.public_record).bits
     warning = ""
     if key.algorithm.startswith("rsa") and bits < MIN_BITS:
@@ -263,5 +298,6 @@ def _view(key: DkimKey, now_ms: int) -> KeyView:
         stage=key.stage,
         since=rfc3339(key.since_ms or key.created_ms),
         made=rfc3339(key.created_ms),
+        goes="" if goes_ms is None else rfc3339(goes_ms),
         warning=warning,
     )

@@ -19,7 +19,7 @@ from mailfleet.base.ids import IdGenerator
 from mailfleet.engine import check_book
 from mailfleet.engine.certificate_views import HostKeys
 from mailfleet.engine.certificates import Certificates
-from mailfleet.engine.dns_plans import PlanWriter, published
+from mailfleet.engine.dns_plans import PlanWriter, hold_to, published
 from mailfleet.engine.dns_publish import DnsPublisher, Zones
 from mailfleet.engine.domain_views import PastCheckView, ServerChecksView, ServerPlanView, ServerPublishView
 from mailfleet.engine.domains import SEEN_WITHIN_S
@@ -93,16 +93,20 @@ class ServerDns:
         answer = await self._writer.answer(planned.records, provider)
         return ServerPlanView(hostname=self._install.hostname, notes=planned.notes, **answer)
 
-    async def publish(self, actor: Actor, *, adopt: bool, dry_run: bool, also: str = "") -> ServerPublishView:
-        """Put the plan into the DNS where we may. ``also``: a certificate (PEM) that will be shown later, whose key is named too.
+    async def publish(
+        self, actor: Actor, *, adopt: bool, dry_run: bool, also: str = "", shown: str = ""
+    ) -> ServerPublishView:
+        """Put the plan into the DNS where we may. ``also``: a certificate (PEM) that will be shown later, whose key is named too;
+        ``shown``: the mark of changes that somebody saw, if no others are to be made.
 
-        Raises ``NotFoundError``, ``InputError`` and ``ConflictError`` (a server refuses).
+        Raises ``NotFoundError``, ``InputError`` and ``ConflictError`` (a server refuses; the changes are others than those shown).
         """
         _own_server(actor)
         now = await self._now(also=(read_first(also).digest,) if also else ())
         own = [one for one in now.own if not self._may_be_shown(one, now)]
         diff = await self._publisher.diff(now.planned.records, own, adopt=adopt)
         by_hand = [one for one in diff.changes if now.zones.of(one.name) is None]
+        hold_to(shown, diff, by_hand)
         missing: list[Wanted] = []
         if not dry_run:
             by_hand = await self._publisher.publish(SERVER, diff, now.zones)

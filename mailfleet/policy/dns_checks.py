@@ -179,6 +179,14 @@ def dmarc(found: Discovered, domain: str, expected: str) -> Check:
     )
 
 
+def of_next_key(check: Check) -> Check:
+    """Of the record of a key that does not sign yet: while it is not everywhere, mail goes on with the key before it."""
+    if check.state != "failed":
+        return check
+    meaning = "the key does not sign yet: it does as soon as every name server has its record"
+    return replace(check, state="warning", meaning=meaning)
+
+
 def policy_found(checks: Iterable[Check]) -> Policy | None:
     """The DMARC policy that receivers find, by the check that looked for it; None where that is not known."""
     for one in checks:

@@ -53,6 +53,7 @@ class Facts:
     public_host: str = ""
     bimi_logo: str = ""  # where it is; as ``bimi_evidence``
     bimi_evidence: str = ""
+    next_keys: frozenset[str] = frozenset()  # selectors of those that do not sign yet
     authority: str = ""  # the name by which CAA records let our certificate authority issue; empty: none is asked
     hosts: tuple[str, ...] = ()  # that certificates are made for
 

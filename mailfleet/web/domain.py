@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from mailfleet.mail.bimi import MAX_BYTES
 from mailfleet.mail.dmarc import POLICIES
 from mailfleet.web.certificates import certificates_of
 from mailfleet.web.dmarc import DmarcPart
+from mailfleet.web.domain_dns import ADOPT, LOOK, DnsPart
 from mailfleet.web.domains import STATES
 from mailfleet.web.forms import MAX_FORM_BYTES, Form, Troubles
 from mailfleet.web.frame import Frame, Part
@@ -29,11 +31,11 @@ class DomainPage:
 
     def __init__(self, frame: Frame) -> None:
         self._frame, self._services = frame, frame.services
-        self._dmarc = DmarcPart(frame.services.dmarc)
+        self._dmarc, self._dns = DmarcPart(frame.services.dmarc), DnsPart(frame.services)
 
     async def show(self, request: Request) -> Response:
-        """All of it."""
-        return await self._page(request, {}, {})
+        """All of it; with what publishing would change, where that is asked for."""
+        return await self._page(request, {}, {}, how=request.query_params.get("publish", ""))
 
     async def live(self, request: Request) -> Response:
         """One part, as it is now."""
@@ -52,10 +54,11 @@ class DomainPage:
             await services.domain_options.set_logo(session.actor, domain, None)
             session.note = "The logo is shown no more. Put that into the DNS too."
 
-        moves = {
-            "check": lambda session: services.domains.check(session.actor, domain),
-            "remove-logo": no_logo,
-        }
+        async def check(session: Session) -> None:
+            found = Counter(one.state for one in (await services.domains.check(session.actor, domain)).checks)
+            session.note = "Looked now: " + ", ".join(f"{found[state]} {state}" for state in STATES if found[state])
+
+        moves = {"check": check, "remove-logo": no_logo}
         return await self._frame.steer(request, "manage", moves, _path(domain))
 
     async def set(self, request: Request) -> Response:
@@ -88,6 +91,31 @@ class DomainPage:
 
         return await self._frame.submit(request, "manage", change, _path(domain), again)
 
+    async def publish(self, request: Request) -> Response:
+        """Put into the DNS what was shown."""
+        domain = request.path_params["domain"]
+
+        async def change(session: Session, form: Form) -> str:
+            return await self._dns.publish(session, domain, form)
+
+        async def again(form: Form, troubles: Troubles) -> Response:
+            trouble, how = next(iter(troubles.values())), ADOPT if form.get("adopt") == "yes" else LOOK
+            return await self._page(request, {}, {}, status=409, how=how, publish_trouble=trouble)
+
+        return await self._frame.submit(request, "manage", change, f"{_path(domain)}#publish", again)
+
+    async def rotate(self, request: Request) -> Response:
+        """Change the key."""
+        domain = request.path_params["domain"]
+
+        async def change(session: Session, form: Form) -> str:
+            return await self._dns.rotate(session, domain, form)
+
+        async def again(form: Form, troubles: Troubles) -> Response:
+            return await self._page(request, {}, {}, status=409, keys_trouble=next(iter(troubles.values())))
+
+        return await self._frame.submit(request, "manage", change, f"{_path(domain)}#keys", again)
+
     async def judge(self, request: Request) -> Response:
         """Say whose a sender is."""
         domain = request.path_params["domain"]
@@ -118,12 +146,19 @@ class DomainPage:
         return RedirectResponse(_path(request.path_params["domain"]), 303)
 
     async def _page(
-        self, request: Request, typed: Mapping[str, str], troubles: Troubles, *, status: int = 200, **more: Any
+        self,
+        request: Request,
+        typed: Mapping[str, str],
+        troubles: Troubles,
+        *,
+        status: int = 200,
+        how: str = "",
+        **more: Any,
     ) -> Response:
         domain = request.path_params["domain"]
 
         async def plan(session: Session) -> dict[str, Any]:
-            return await self._plan(session, domain)
+            return await self._plan(session, domain, how)
 
         async def options(session: Session) -> dict[str, Any]:
             return await self._options(session, domain, typed)
@@ -132,14 +167,18 @@ class DomainPage:
             return await self._dmarc.fill(session, domain)
 
         parts = {**self._live(domain), "plan": plan, "dmarc": dmarc, "options": options}
-        more = {"troubles": troubles, "logo_trouble": None, "dmarc_trouble": None} | more
+        places = ("logo", "dmarc", "publish", "keys")
+        more = {"troubles": troubles} | {f"{place}_trouble": None for place in places} | more
         return await self._frame.page(request, "domain.html", parts, status, **more)
 
     def _live(self, domain: str) -> dict[str, Part]:
         async def standing(session: Session) -> dict[str, Any]:
             return await self._standing(session, domain)
 
-        return {"domain_standing": standing}
+        async def keys(session: Session) -> dict[str, Any]:
+            return await self._dns.keys(session, domain)
+
+        return {"domain_standing": standing, "domain_keys": keys}
 
     async def _standing(self, session: Session, domain: str) -> dict[str, Any]:
         actor, services = session.actor, self._services
@@ -152,13 +191,12 @@ class DomainPage:
             "not_good": sorted(
                 (one for one in checks.checks if one.state != "ok"), key=lambda one: STATES.index(one.state)
             ),
-            "signing": await services.rotation.keys(actor, domain),
             "certificates": [one for one in every if one["view"].host.endswith(f".{checks.domain}")],
             "may_manage": "manage" in actor.scopes,
         }
 
-    async def _plan(self, session: Session, name: str) -> dict[str, Any]:
-        """The records, each with how its check stands; others' are waited for a moment only."""
+    async def _plan(self, session: Session, name: str, how: str) -> dict[str, Any]:
+        """The records, each with how its check stands; others' are waited for a moment only. Then what is done with them."""
         domains, looked = self._services.domains, True
         try:
             async with asyncio.timeout(PLAN_WITHIN_S):
@@ -168,6 +206,8 @@ class DomainPage:
         checks = await domains.standing(session.actor, name)
         states = {one.name: one.state for one in checks.checks}
         return {
+            **await self._dns.fill(session, plan, checks.checks, how),
+            "rotated": self._dns.rotated(session, plan.domain),
             "plan": plan,
             "looked": looked,
             "records": [{"record": one, "state": states.get(one.check, "")} for one in plan.records],

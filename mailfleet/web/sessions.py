@@ -9,7 +9,8 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from mailfleet.base.clock import Clock
 from mailfleet.engine.requests import Actor
@@ -23,7 +24,10 @@ RECHECK_S = 30.0
 
 @dataclass(slots=True)
 class Session:
-    """One browser. ``csrf`` must come back with every form (no other site can read it). ``note``: what the next page says was done."""
+    """One browser. ``csrf`` must come back with every form (no other site can read it).
+
+    ``note``: what the next page says was done; ``done``: the same, for what shows it in its own place.
+    """
 
     actor: Actor
     csrf: str
@@ -32,6 +36,7 @@ class Session:
     used_s: float
     checked_s: float
     note: str = ""
+    done: dict[str, Any] = field(default_factory=dict)
 
     def admits(self, csrf: str) -> bool:
         """The form was made by a page of this session."""

@@ -29,7 +29,7 @@ from mailfleet.engine.digest import Digests
 from mailfleet.engine.dmarc_reports import DmarcReports
 from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
-from mailfleet.engine.dns_zones import DnsZones
+from mailfleet.engine.dns_zones import DnsZones, zone_label
 from mailfleet.engine.domain_checks import DomainChecker
 from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domains import Domains
@@ -171,10 +171,18 @@ class Upload:
             self.ended = "abandoned"
 
 
-class MemoryEngine:
-    """All five services in one; ``services()`` is what entrances take."""
+async def _no_addresses(host: str) -> list[str]:
+    return []
 
-    def __init__(self, folder: Path) -> None:
+
+async def _no_mail_hosts(domain: str) -> tuple[list[str], str]:
+    return [], "nobody is asked"
+
+
+class MemoryEngine:
+    """All five services in one; ``services()`` is what entrances take. ``name_server``: who is asked, and written to."""
+
+    def __init__(self, folder: Path, name_server: tuple[str, int] = ("127.0.0.1", 9)) -> None:
         self.database = open_database(folder / "mailfleet.db")
         clock, ids = SystemClock(), IdGenerator(9)
         self.ids = ids
@@ -192,7 +200,7 @@ class MemoryEngine:
         self.relays = RelayChecker(
             self.database, connector, lambda row: Way(row.id, row.name, options, row.port, relay=True)
         )
-        self._names(clock, ids)
+        self._names(clock, ids, name_server)
         self.actors = {
             "all": Actor(1, name="all", scopes=ALL),  # type: ignore[arg-type]  # ids are new types over int
             "reader": Actor(1, name="reader", scopes=frozenset({"read"})),  # type: ignore[arg-type]
@@ -214,15 +222,25 @@ class MemoryEngine:
         self.busy = False
         self.broken = False
         self.steered: list[tuple[str, str]] = []
+        self.names: dict[str, str] = {}  # of addresses
 
-    def _names(self, clock: Clock, ids: IdGenerator) -> None:
-        """What has to do with the DNS. Nobody is asked."""
+    async def _names_of(self, addresses: Collection[str], within_s: float) -> dict[str, str]:
+        return {one: self.names[one] for one in addresses if one in self.names}
+
+    def _names(self, clock: Clock, ids: IdGenerator, name_server: tuple[str, int]) -> None:
+        """What has to do with the DNS. At port 9 nobody answers."""
         name, scale = "mail.us.test", 1.0
-        authoritative = Authoritative(DnsQuerier(["127.0.0.1:9"], 0.1, clock), timeout_s=0.1, loopback_only=True)
+        host, port = name_server
+        wait_s = 0.1 if port == 9 else 5
+        querier = DnsQuerier([f"{host}:{port}"], wait_s, clock)
+        authoritative = Authoritative(querier, timeout_s=wait_s, port=port, loopback_only=True)
         box = SecretBox(bytes(32))
 
         def update_of(target: Target) -> DynamicUpdate:
-            return DynamicUpdate(target.zone, ("127.0.0.1", 9), timeout_s=0.1, loopback_only=True)
+            secret = box.open(target.sealed_secret, zone_label(target.zone)).decode() if target.sealed_secret else ""
+            return DynamicUpdate(
+                target.zone, name_server, key_name=target.key_name, secret=secret, timeout_s=wait_s, loopback_only=True
+            )
 
         publisher = DnsPublisher(self.database, authoritative, update_of, clock, ttl_s=60)
         fetcher = PolicyFetcher(
@@ -231,15 +249,8 @@ class MemoryEngine:
         checker = DomainChecker(authoritative, None, fetcher, private=True)
         writer = PlanWriter(authoritative, load_dns_forms(), 60)
 
-        async def no_addresses(host: str) -> list[str]:
-            return []
-
-        async def names(addresses: Collection[str], within_s: float) -> dict[str, str]:
-            return {one: self.names[one] for one in addresses if one in self.names}
-
-        self.names: dict[str, str] = {}  # of addresses
         self.dmarc = DmarcReports(
-            self.database, LongReads(self.database), no_addresses, names, hostname=name, clock=clock, ids=ids
+            self.database, LongReads(self.database), _no_addresses, self._names_of, hostname=name, clock=clock, ids=ids
         )
         self.domains = Domains(
             self.database, checker, publisher, writer, self.dmarc,
@@ -248,10 +259,7 @@ class MemoryEngine:
 
         self.dns_zones = DnsZones(self.database, box, update_of, clock, ids)
 
-        async def mail_hosts(domain: str) -> tuple[list[str], str]:
-            return [], "nobody is asked"
-
-        self.domain_options = DomainOptions(self.database, mail_hosts, name)
+        self.domain_options = DomainOptions(self.database, _no_mail_hosts, name)
         self.certificates = Certificates(
             self.database, box, None, hostname=name, next_key_ms=1000, clock=clock, time_scale=scale
         )

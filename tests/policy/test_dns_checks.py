@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailfleet.policy.dns_checks import Check, Heard, ready_for_bulk, settle
+from mailfleet.policy.dns_checks import Check, Heard, of_next_key, ready_for_bulk, settle
 from mailfleet.policy.dns_checks import published as judged
 from mailfleet.policy.dns_plan import Wanted
 
@@ -64,3 +64,6 @@ def test_what_keeps_bulk_back() -> None:
     bad = Check("dmarc", "failed", "", "", "none")
     assert ready_for_bulk([bad, Check("spf-from", "failed", "", "", "")]) == [bad]
     assert ready_for_bulk([Check("dmarc", "unknown", "", "", ""), Check("dkim:x", "warning", "", "", "")]) == []
+    assert ready_for_bulk([of_next_key(Check("dkim:x", "failed", "", "", ""))]) == [], (
+        "mail goes on with the key before it"
+    )

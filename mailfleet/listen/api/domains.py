@@ -40,12 +40,19 @@ class PublishBody(_Body):
 
     adopt: bool = Field(False, description="Merge into or replace what others have where our records should be.")
     dry_run: bool = Field(False, description="Only say what would be changed.")
+    shown: str = Field(
+        "",
+        max_length=100,
+        description="The `mark` of a dry run: 409 and nothing done where the changes are others by now.",
+    )
 
 
 class RotateBody(_Body):
     """How to change the key."""
 
-    at_once: bool = Field(False, description="It leaked: the old one goes as soon as the new one signs.")
+    at_once: bool = Field(
+        False, description="It leaked: the old one goes as soon as the new one signs, older ones at once."
+    )
 
 
 class LogoBody(_Body):
@@ -137,7 +144,7 @@ async def history(
 @router.post("/domains/{domain}/publish", tags=[TAG], summary="Put the plan into the DNS")
 async def publish(domain: str, body: PublishBody, actor: Manager, engine: Engine) -> PublishView:
     """Only records of ours are touched. Doing it twice changes nothing."""
-    return await engine.domains.publish(actor, domain, adopt=body.adopt, dry_run=body.dry_run)
+    return await engine.domains.publish(actor, domain, adopt=body.adopt, dry_run=body.dry_run, shown=body.shown)
 
 
 @router.post("/domains/{domain}/unpublish", tags=[TAG], summary="Take our records out of the DNS")

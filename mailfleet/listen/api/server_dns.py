@@ -34,7 +34,9 @@ async def server_plan(actor: Reader, engine: Engine, provider: Provider = "") ->
 @router.post("/publish", tags=[TAG], summary="Put the server's plan into the DNS")
 async def server_publish(body: ServerPublishBody, actor: Manager, engine: Engine) -> ServerPublishView:
     """Only records of ours are touched. Doing it twice changes nothing."""
-    return await engine.server_dns.publish(actor, adopt=body.adopt, dry_run=body.dry_run, also=body.also)
+    return await engine.server_dns.publish(
+        actor, adopt=body.adopt, dry_run=body.dry_run, also=body.also, shown=body.shown
+    )
 
 
 @router.get("/checks", tags=[TAG], summary="See how the server's checks stand")

@@ -43,6 +43,13 @@ document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;
   if (question && !window.confirm(question)) {
     event.preventDefault();
+  } else if ("once" in event.target.dataset) {
+    event.target.querySelector("button").disabled = true; // it takes its time, and is not to be asked for twice
   }
+});
+window.addEventListener("pageshow", () => {
+  document.querySelectorAll("[data-once] button").forEach((button) => {
+    button.disabled = false;
+  });
 });
 setTimeout(tick, PERIOD_MS);
