@@ -116,9 +116,7 @@ class DynamicUpdate:
         for guard in guards:
             for rdata in guard.rdatas:
                 update.present(dns.name.from_text(guard.name), guard.type, rdata)
-        for one in sorted(
-            asked, key=lambda one: one.action == "add"
-        ):  # they are done one after the other (RFC 2136 3.4.2)
+        for one in sorted(asked, key=lambda one: one.action == "add"):  # done one after the other (RFC 2136 3.4.2)
             if one.action == "add":
                 update.add(dns.name.from_text(one.name), ttl_s, one.type, one.rdata)
             elif one.type != "CNAME" or one.name not in aliases:  # an alias takes the place of one (RFC 2136 3.4.2.2)
