@@ -21,6 +21,7 @@ import dns.rdatatype
 import dns.rrset
 
 from mailfleet.base.clock import SystemClock
+from mailfleet.mail.dmarc import organizational_domain
 from mailfleet.net.dns_query import DnsQuerier, DnsTemporary
 from mailfleet.net.guard import ForbiddenDestinationError, check_destination
 from mailfleet.net.server_turns import ServerTurns
@@ -149,15 +150,20 @@ class Authoritative:
         """The zone that a name is in, its servers with all addresses, and why there is none."""
         labels = name.split(".")
         zones = [".".join(labels[place:]) or "." for place in range(len(labels) + 1)]
+        registered = organizational_domain(name)
+        mine = [zone for zone in zones if zone.endswith(registered)]
         words = ""
-        # All at once: where a zone's servers are silent, each name would be waited for after the other
-        answers = await asyncio.gather(*(self._querier.ask(zone, "NS") for zone in zones), return_exceptions=True)
-        for zone, answer in zip(zones, answers, strict=True):
-            if isinstance(answer, DnsTemporary):
-                words = str(answer)
+        # Where nobody answers for a domain, all names of it are waited for at once; what is above it is seldom needed
+        answers = await asyncio.gather(*(self._querier.ask(zone, "NS") for zone in mine), return_exceptions=True)
+        known = dict(zip(mine, answers, strict=True))
+        for zone in zones:
+            try:
+                answer = known.get(zone) or await self._querier.ask(zone, "NS")
+                if isinstance(answer, BaseException):
+                    raise answer
+            except DnsTemporary as error:
+                words = str(error)
                 continue
-            if isinstance(answer, BaseException):
-                raise answer
             if answer.records:
                 names = sorted({record.rstrip(".") for record in answer.records})
                 found = [one for some in await asyncio.gather(*map(self._addresses, names)) for one in some]
