@@ -9,7 +9,7 @@ run: $(VENV)/runtime.stamp
 	@$(VENV)/bin/mailfleet serve --sandbox --data $(DATA)
 
 test: $(VENV)/dev.stamp peers
-	$(PYTHON) -m pytest -n 3 --dist loadfile
+	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff format --check .
