@@ -36,6 +36,7 @@ from mailfleet.net.resolver import Resolver
 from mailfleet.net.reverse_names import ReverseNames
 from mailfleet.net.secure_dns import SecureDns
 from mailfleet.net.shown_key import KeyProbe
+from mailfleet.policy.caa import Issuer
 from mailfleet.policy.server_plan import SMTP
 from mailfleet.store.dns import Target
 
@@ -90,7 +91,7 @@ def domains_of(base: Base, nameservers: list[str], reports: DmarcReports) -> tup
         _plan_writer(base, authoritative),
         reports,
         hostname=base.hostname,
-        authority=base.settings.acme.caa_name,
+        authority=_issuer(base.settings),
         clock=base.clock,
         ids=base.ids,
         time_scale=base.time_scale,
@@ -172,6 +173,11 @@ def _plan_writer(base: Base, authoritative: Authoritative) -> PlanWriter:
     return PlanWriter(authoritative, load_dns_forms(), base.settings.dns.ttl_s)
 
 
+def _issuer(settings: Settings) -> Issuer:
+    acme = settings.acme
+    return Issuer(acme.caa_name, acme.directory, methods=(acme.challenge,))
+
+
 def _install(base: Base) -> Install:
     settings, delivery = base.settings, base.settings.delivery
     return Install(
@@ -179,7 +185,7 @@ def _install(base: Base) -> Install:
         delivery.ehlo_name,
         tuple(one for one in (delivery.source_ipv4, delivery.source_ipv6) if one),
         settings.at_home,
-        settings.acme.caa_name,
+        _issuer(settings),
         tuple(_tls_ports(settings)),
         settings.dns.tlsa,
     )

@@ -49,7 +49,7 @@ class DomainChecker:
 
     async def existing(self, facts: Facts, own: Sequence[OwnRecord]) -> Existing:
         """What others have at the names that are shared with them; ``own`` are the records that we put into the DNS."""
-        hosts = facts.hosts if facts.authority else ()
+        hosts = facts.hosts if facts.authority.name else ()
         at_domain, at_dmarc, caa = await asyncio.gather(
             self._dns.ask(facts.domain, "TXT"),
             self._dns.ask(f"_dmarc.{facts.domain}", "TXT"),

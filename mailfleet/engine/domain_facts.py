@@ -11,8 +11,9 @@ from mailfleet.engine.requests import Actor
 from mailfleet.engine.sites import hosts_of, logo_path, policy_of
 from mailfleet.mail.address import domain_to_ascii
 from mailfleet.mail.dmarc import Policy
+from mailfleet.policy.caa import NOBODY, Issuer
 from mailfleet.policy.dns_plan import Facts
-from mailfleet.store import egress, sending
+from mailfleet.store import certificates, egress, sending
 from mailfleet.store.database import Tx
 from mailfleet.store.egress import Egress
 from mailfleet.store.sending import DkimKey, SendingDomain
@@ -28,8 +29,8 @@ def sources(tx: Tx, tenant_id: int) -> list[Egress]:
     ]
 
 
-def facts(tx: Tx, domain: SendingDomain, keys: Sequence[DkimKey], hostname: str, authority: str = "") -> Facts:
-    """As things are now. ``authority``: the CAA name of who makes our certificates."""
+def facts(tx: Tx, domain: SendingDomain, keys: Sequence[DkimKey], hostname: str, authority: Issuer = NOBODY) -> Facts:
+    """As things are now. ``authority``: who makes our certificates."""
     found = sources(tx, domain.tenant_id)
     addresses = sorted(
         {one.address for one in found if one.address}, key=lambda text: ipaddress.ip_address(text).packed
@@ -49,9 +50,15 @@ def facts(tx: Tx, domain: SendingDomain, keys: Sequence[DkimKey], hostname: str,
         f"https://{domain.public_host}{logo_path(domain)}" if domain.bimi_logo else "",
         domain.bimi_evidence,
         frozenset(key.selector for key in keys if key.stage == "next"),
-        authority,
+        with_account(tx, authority),
         tuple(hosts_of(domain)),
     )
+
+
+def with_account(tx: Tx, authority: Issuer) -> Issuer:
+    """With our account there, as soon as there is one."""
+    account = certificates.account(tx, authority.directory) if authority.directory else None
+    return authority._replace(account=account.uri if account else "")
 
 
 def own_domain(tx: Tx, actor: Actor, name: str) -> SendingDomain:

@@ -24,6 +24,7 @@ from mailfleet.engine.requests import Actor
 from mailfleet.mail.address import domain_to_ascii
 from mailfleet.mail.dmarc import Policy
 from mailfleet.policy import dns_checks
+from mailfleet.policy.caa import NOBODY, Issuer
 from mailfleet.policy.dmarc_rollout import POLICY, Advice
 from mailfleet.policy.dns_checks import Check, Kept
 from mailfleet.policy.dns_plan import Facts, Wanted, never_sends, plan
@@ -65,7 +66,7 @@ class Domains:
         clock: Clock,
         ids: IdGenerator,
         time_scale: float,
-        authority: str = "",
+        authority: Issuer = NOBODY,
     ) -> None:
         self._database, self._checker, self._publisher = database, checker, publisher
         self._writer, self._reports, self._hostname, self._authority = writer, reports, hostname, authority

@@ -45,7 +45,7 @@ class ServerChecker:
         texts, passes, caa, trust, shown = await asyncio.gather(
             asyncio.gather(*(self._dns.ask(name, "TXT") for name in names)),
             asyncio.gather(*(self._passes(facts, name) for name in names)),
-            read_caa(self._dns, facts.hostname, own if facts.authority else ()),
+            read_caa(self._dns, facts.hostname, own if facts.authority.name else ()),
             self._trust(facts.hostname),
             self._shown(facts.hostname),
         )
@@ -121,7 +121,7 @@ class ServerChecker:
 
     async def _caa(self, facts: ServerFacts, found: Caa, planned: ServerPlan) -> list[Check]:
         """What an authority finds; then whether every server has what was planned."""
-        if not facts.authority:
+        if not facts.authority.name:
             return []
         check = host_checks.caa([found], facts.authority, [facts.hostname])
         looks = await asyncio.gather(*(self._domains.published(one) for one in planned.records if one.type == "CAA"))

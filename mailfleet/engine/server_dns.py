@@ -21,6 +21,7 @@ from mailfleet.engine.certificate_views import HostKeys
 from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.dns_plans import PlanWriter, hold_to, published
 from mailfleet.engine.dns_publish import DnsPublisher, Zones
+from mailfleet.engine.domain_facts import with_account
 from mailfleet.engine.domain_views import PastCheckView, ServerChecksView, ServerPlanView, ServerPublishView
 from mailfleet.engine.domains import SEEN_WITHIN_S
 from mailfleet.engine.requests import Actor
@@ -196,7 +197,9 @@ class ServerDns:
     async def _now(self, also: Sequence[str] = ()) -> _Now:
         install = self._install
         keys = await self._certificates.keys_of(install.hostname)
-        (own, zones), found = await self._database.read(lambda tx: (_own(tx), senders(tx, install)))
+        (own, zones), found, authority = await self._database.read(
+            lambda tx: (_own(tx), senders(tx, install), with_account(tx, install.authority))
+        )
         digests = tuple(dict.fromkeys(one for one in (keys.shown, keys.next, *also) if one))
         why = "" if keys.shown else _NO_KEY[keys.source]
         if not install.tlsa:
@@ -206,7 +209,7 @@ class ServerDns:
         facts = ServerFacts(
             install.hostname,
             tuple(found),
-            install.authority,
+            authority,
             tuple(dict.fromkeys(one.number for one in install.ports)),
             digests,
             why,

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mailfleet.policy.caa import Issuer
 from mailfleet.policy.egress import ehlo_name
 from mailfleet.policy.server_plan import Sender
 from mailfleet.store import egress
@@ -35,7 +36,7 @@ class Install:
     ehlo_name: str
     addresses: tuple[str, ...]
     private: bool
-    authority: str
+    authority: Issuer
     ports: tuple[TlsPort, ...]
     tlsa: bool = True
 

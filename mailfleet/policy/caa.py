@@ -1,11 +1,30 @@
-"""Who may make certificates, by CAA records (RFC 8659): what an authority finds for a host, and what would let ours in. Pure."""
+"""Who may make certificates, by CAA records (RFC 8659, RFC 8657): what an authority finds for a host, and what would let ours in.
+
+Pure.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mailfleet.mail.dmarc import organizational_domain
+
+CRITICAL = 128  # of flags: who does not know the property makes no certificate (RFC 8659 4.1)
+KNOWN = frozenset({"issue", "issuewild", "iodef", "issuemail", "issuevmc", "contactemail", "contactphone"})
+ACCOUNT, METHODS = "accounturi", "validationmethods"  # RFC 8657 3 and 4
+
+
+class Issuer(NamedTuple):
+    """Who makes our certificates: its name in CAA records, its directory, our account there, and how hosts are proved (RFC 8657).
+
+    Without a name none is asked. ``account`` is empty until there is one; without ``methods`` any will do.
+    """
+
+    name: str = ""
+    directory: str = ""
+    account: str = ""
+    methods: tuple[str, ...] = ()
 
 
 class Caa(NamedTuple):
@@ -24,26 +43,76 @@ class Caa(NamedTuple):
     unknown: str = ""
 
 
+NOBODY = Issuer()
+
+
 def climb(host: str) -> list[str]:
     """The names whose records are looked for, in this order: the first that has some is the one that counts."""
     labels = host.lower().rstrip(".").split(".")
     return [".".join(labels[place:]) for place in range(len(labels))]
 
 
-def issuers(records: Sequence[str]) -> list[str]:
-    """Who may issue by CAA records as text (RFC 8659 4.2), without parameters. ``issuewild`` is for names with ``*`` only."""
+class Granted(NamedTuple):
+    """Whom a record lets issue, an empty name for nobody, and on which terms (RFC 8659 4.2)."""
+
+    name: str
+    terms: dict[str, str]
+
+
+def issuers(records: Sequence[str]) -> list[Granted]:
+    """Who may issue by CAA records as text. ``issuewild`` is for names with ``*`` only."""
     words = [text.split(" ", 2) for text in records]
+    return [_granted(one[2].strip('"')) for one in words if len(one) == 3 and one[1].lower() == "issue"]
+
+
+def not_understood(records: Sequence[str]) -> list[str]:
+    """Records that keep every authority from issuing which does not know what they mean."""
+    words = [(text, text.split(" ", 2)) for text in records]
     return [
-        one[2].strip('"').partition(";")[0].strip().lower()
-        for one in words
-        if len(one) == 3 and one[1].lower() == "issue"
+        text
+        for text, (flags, tag, *_) in words
+        if flags.isdigit() and int(flags) & CRITICAL and tag.lower() not in KNOWN
     ]
 
 
-def lets_in(records: Sequence[str], authority: str) -> bool:
+def lets_in(records: Sequence[str], authority: Issuer) -> bool:
     """Whether an authority may issue by a set of records; one that names nobody shuts nobody out."""
+    if not_understood(records):
+        return False
     found = issuers(records)
-    return not found or authority.lower() in found
+    return not found or any(one.name == authority.name.lower() and _meets(one.terms, authority) for one in found)
+
+
+def shuts_out(records: Sequence[str], authority: Issuer) -> list[str]:
+    """What keeps it from issuing where it is named, in words."""
+    mine = [one.terms for one in issuers(records) if one.name == authority.name.lower()]
+    why = [f"a property that is marked critical and unknown: {text}" for text in not_understood(records)]
+    why += [
+        f"only for the account {one[ACCOUNT]}"
+        for one in mine
+        if one.get(ACCOUNT, authority.account) != authority.account
+    ]
+    return why + [f"only by {one[METHODS]}" for one in mine if not _by_method(one, authority)]
+
+
+def _granted(text: str) -> Granted:
+    name, *parameters = (part.strip() for part in text.split(";"))
+    terms: dict[str, str] = {}
+    for one in filter(None, parameters):
+        tag, is_one, value = (part.strip() for part in one.partition("="))
+        if not is_one or not tag.replace("-", "").isalnum() or len(value.split()) > 1:
+            return Granted("", {})  # what cannot be read lets nobody in
+        terms[tag.lower()] = value
+    return Granted(name.lower(), terms)
+
+
+def _meets(terms: Mapping[str, str], authority: Issuer) -> bool:
+    return terms.get(ACCOUNT, authority.account) == authority.account and _by_method(terms, authority)
+
+
+def _by_method(terms: Mapping[str, str], authority: Issuer) -> bool:
+    allowed = {one.strip() for one in terms.get(METHODS, "").lower().split(",")}
+    return METHODS not in terms or not authority.methods or bool(allowed & set(authority.methods))
 
 
 def under(name: str, above: str) -> bool:
@@ -62,6 +131,14 @@ def place(caa: Caa, domain: str) -> str:
     return caa.name
 
 
-def value(authority: str) -> str:
-    """The record that lets an authority in."""
-    return f'0 issue "{authority}"'
+def value(authority: Issuer, records: Sequence[str] = ()) -> str:
+    """The record that lets an authority in; on no wider terms than it is named on in ``records``. Empty where none would do yet."""
+    mine = [one.terms for one in issuers(records) if one.name == authority.name.lower()]
+    terms = [authority.name]
+    if any(ACCOUNT in one for one in mine):
+        if not authority.account:
+            return ""
+        terms.append(f"{ACCOUNT}={authority.account}")
+    if any(METHODS in one for one in mine) and authority.methods:
+        terms.append(f"{METHODS}={','.join(authority.methods)}")
+    return f'0 issue "{"; ".join(terms)}"'

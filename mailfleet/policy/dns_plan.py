@@ -13,7 +13,7 @@ from mailfleet.mail.dmarc import parse as parse_dmarc
 from mailfleet.mail.mta_sts import StsPolicy
 from mailfleet.mail.spf_macro import SpfSyntaxError, parse_domain_spec
 from mailfleet.mail.spf_record import MAX_LOOKUPS, Directive, SpfRecord, is_spf, parse
-from mailfleet.policy.caa import Caa, lets_in, place, under, value
+from mailfleet.policy.caa import NOBODY, Caa, Issuer, lets_in, not_understood, place, under, value
 
 Manner = Literal["own", "merge", "leave"]
 MAX_STRING = 255  # octets in one character-string (RFC 1035 3.3); a TXT record is several of them
@@ -54,7 +54,7 @@ class Facts:
     bimi_logo: str = ""  # where it is; as ``bimi_evidence``
     bimi_evidence: str = ""
     next_keys: frozenset[str] = frozenset()  # selectors of those that do not sign yet
-    authority: str = ""  # the name by which CAA records let our certificate authority issue; empty: none is asked
+    authority: Issuer = NOBODY  # of certificates
     hosts: tuple[str, ...] = ()  # that certificates are made for
 
 
@@ -145,7 +145,7 @@ def _caa(facts: Facts, existing: Existing) -> list[Wanted]:
 
     Not at the target of an alias that is elsewhere: what stands there is not the domain's.
     """
-    if not facts.authority:
+    if not facts.authority.name:
         return []
     purpose = "CAA: lets our certificate authority make certificates for the domain's hosts"
     there: list[tuple[str, str]] = []
@@ -153,9 +153,9 @@ def _caa(facts: Facts, existing: Existing) -> list[Wanted]:
         if one.unknown:
             there += one.own  # what is there stays until it is known to be right
         elif not lets_in(one.records, facts.authority):
-            name = place(one, facts.domain)
-            if under(name, facts.domain) or under(facts.domain, name):
-                there.append((name, value(facts.authority)))
+            name, text = place(one, facts.domain), value(facts.authority, one.records)
+            if text and not not_understood(one.records) and (under(name, facts.domain) or under(facts.domain, name)):
+                there.append((name, text))
     return [Wanted("caa", name, "CAA", text, purpose, "merge") for name, text in dict.fromkeys(there)]
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mailfleet.mail import dmarc as dmarc_rules
 from mailfleet.mail.spf import SpfResult
-from mailfleet.policy.caa import Caa, issuers, lets_in, value
+from mailfleet.policy.caa import Caa, Issuer, issuers, lets_in, not_understood, shuts_out, value
 from mailfleet.policy.dns_checks import DIFFER, Check, Heard, differ
 
 NO_ANSWER = "the DNS gives no answer"
@@ -112,7 +112,7 @@ def pointer(name: str, ehlo_name: str, names: Records, servers: tuple[str, ...],
     return Check(name, "failed", found, ehlo_name, meaning, step, servers)
 
 
-def caa(found: Sequence[Caa], authority: str, places: Sequence[str]) -> Check:
+def caa(found: Sequence[Caa], authority: Issuer, places: Sequence[str]) -> Check:
     """Whether our authority may make certificates for every host; ``places``: where the record that lets it in belongs, for each.
 
     What is said is of the host that is worst off.
@@ -121,15 +121,15 @@ def caa(found: Sequence[Caa], authority: str, places: Sequence[str]) -> Check:
     return max(each, key=lambda one: ("ok", "unknown", "failed").index(one.state))
 
 
-def _caa_of(one: Caa, authority: str, where: str) -> Check:
-    record = f"{where or one.host} CAA {value(authority)}"
+def _caa_of(one: Caa, authority: Issuer, where: str) -> Check:
+    every = list(dict.fromkeys(text for _, records in one.seen for text in records))
+    record = f"{where or one.host} CAA {value(authority, every) or value(authority)}"
     if one.unknown and not one.seen:
         return Check("caa", "unknown", one.unknown, record, NO_ANSWER, LATER)
     if not one.seen:
         meaning = f"no CAA records speak for {one.host}: any authority may make certificates for it"
-        return Check("caa", "ok", "nothing", f"nothing, or {authority} among those who may issue", meaning)
+        return Check("caa", "ok", "nothing", f"nothing, or {authority.name} among those who may issue", meaning)
     servers = tuple(f"{server}: {' | '.join(records) or 'nothing'}" for server, records in one.seen if server)
-    every = list(dict.fromkeys(text for _, records in one.seen for text in records))
     found = f"{one.seen_at}: {' | '.join(every)}"
     shut = [server for server, records in one.seen if not lets_in(records, authority)]
     if not shut:
@@ -137,10 +137,29 @@ def _caa_of(one: Caa, authority: str, where: str) -> Check:
         return Check("caa", "ok", found, record, meaning, "", servers)
     if len(shut) < len(one.seen) and lets_in(every, authority):
         return differ(Check("caa", "failed", found, record, ""), [Heard(*said) for said in one.seen], shut)
-    who = ", ".join(filter(None, issuers(every))) or "nobody"
-    meaning = f"CAA records at {one.seen_at} let {who} make certificates for {one.host}: ours ({authority}) will refuse"
+    if why := shuts_out(every, authority):
+        return _shut_out(Check("caa", "failed", found, record, "", "", servers), one, authority, why)
+    who = ", ".join(dict.fromkeys(each.name for each in issuers(every) if each.name)) or "nobody"
+    meaning = (
+        f"CAA records at {one.seen_at} let {who} make certificates for {one.host}: ours ({authority.name}) will refuse"
+    )
     beside = f", beside the records that are there for {one.seen_at}" if where == one.seen_at else ""
     return Check("caa", "failed", found, record, meaning, f"add {record}{beside}", servers)
+
+
+def _shut_out(check: Check, one: Caa, authority: Issuer, why: Sequence[str]) -> Check:
+    """Where our authority is named, and may not all the same."""
+    meaning = (
+        f"CAA records at {one.seen_at} keep {authority.name} from making certificates for {one.host}: {'; '.join(why)}"
+    )
+    if not_understood([text for _, records in one.seen for text in records]):
+        return replace(check, meaning=meaning, next_step="take that record away, or its critical flag (128)")
+    ours = f"our account is {authority.account}" if authority.account else "we have no account there yet"
+    proved = f", and hosts are proved by {', '.join(authority.methods)} (acme.challenge)" if authority.methods else ""
+    step = f"{ours}{proved}: change the record's terms, or add {check.expected} beside it"
+    return replace(
+        check, meaning=meaning, next_step=step if authority.account else f"{ours}: look again when there is one"
+    )
 
 
 def alignment(domain: str, return_path_host: str) -> Check:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mailfleet.mail.spf_macro import SpfSyntaxError
 from mailfleet.mail.spf_record import Directive, SpfRecord, parse
-from mailfleet.policy.caa import Caa, lets_in, value
+from mailfleet.policy.caa import NOBODY, Caa, Issuer, lets_in, not_understood, value
 from mailfleet.policy.dns_plan import Wanted
 
 SMTP = 25
@@ -28,14 +28,13 @@ class Sender(NamedTuple):
 class ServerFacts:
     """What a plan is made from.
 
-    ``authority``: the name by which CAA records let our certificate authority issue; empty: none is asked. ``ports``: where TLS is
-    shown under ``hostname``. ``keys``: digests (SHA-256, hexadecimal) of the key that is shown there, then of those that follow it.
-    ``why_no_key`` where there are none.
+    ``authority``: of certificates. ``ports``: where TLS is shown under ``hostname``. ``keys``: digests (SHA-256, hexadecimal) of
+    the key that is shown there, then of those that follow it; ``why_no_key`` where there are none.
     """
 
     hostname: str
     senders: tuple[Sender, ...] = ()
-    authority: str = ""
+    authority: Issuer = NOBODY
     ports: tuple[int, ...] = (SMTP,)
     keys: tuple[str, ...] = ()
     why_no_key: str = ""
@@ -141,12 +140,16 @@ def _caa(facts: ServerFacts, caa: Caa) -> list[Wanted]:
     choice to be made by a person. Where the zone says it for all its names, one at the host itself is what counts for the host
     (RFC 8659 3), so the zone's own need not be touched.
     """
-    there = caa.unknown and (facts.hostname, value(facts.authority)) in caa.own  # stays until it is known to be right
-    if not facts.authority or (lets_in(caa.records, facts.authority) and not there):
+    if not facts.authority.name:
         return []
+    texts = [
+        text for name, text in caa.own if name == facts.hostname and caa.unknown
+    ]  # stay until they are known to be right
+    if not caa.unknown and not lets_in(caa.records, facts.authority) and not not_understood(caa.records):
+        texts = [text for text in (value(facts.authority, caa.records),) if text]
     where = "here" if caa.name == facts.hostname else f"at {caa.name or 'a name above'}"
     purpose = f"CAA: records {where} say who may make certificates; this one lets our authority, for this host alone"
-    return [Wanted("caa", facts.hostname, "CAA", value(facts.authority), purpose, "merge")]
+    return [Wanted("caa", facts.hostname, "CAA", text, purpose, "merge") for text in texts]
 
 
 def tlsa_name(port: int, hostname: str) -> str:

@@ -17,13 +17,15 @@ from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.policy_fetch import PolicyFetcher
 from mailfleet.net.resolver import Resolver
 from mailfleet.net.tls_client import verified_context
-from mailfleet.store import sending
+from mailfleet.policy.caa import Issuer
+from mailfleet.store import certificates, sending
 from mailfleet.store.database import Tx
 from tests.engine.plant import OWNER, Plant
 from tests.peers.knot import Knot
 
 NEWS = "news.shop.test"
 MAIN = "127.0.88.1"
+CA = Issuer("ca.test", "https://ca.test/directory", methods=("http-01",))
 OURS, OTHER = 'CAA 0 issue "ca.test"', 'CAA 0 issue "other.test"'
 
 
@@ -58,6 +60,14 @@ CASES = [
     Case([f"@ {OTHER}", ALIAS], [f"mail {OURS}"], "ok", "mail.host.test: "),
     Case([f"@ {OURS}", ALIAS], [f"mail {OTHER}"], "failed", "mail.host.test: ", "add mail.host.test CAA"),
     Case([f"@ {OURS}", ALIAS], ["mail A 127.0.0.1", f"@ {OTHER}"], "ok", "shop.test: "),
+    Case(['@ CAA 0 issue "ca.test; accounturi=https://ca.test/acct/7"'], [], "ok", "shop.test: "),
+    Case(
+        ['@ CAA 0 issue "ca.test; accounturi=https://ca.test/acct/8"'],
+        [],
+        "failed",
+        "shop.test: ",
+        'or add shop.test CAA 0 issue "ca.test; accounturi=https://ca.test/acct/7" beside it',
+    ),
     Case(["mta-sts.news CNAME web", f"web {OTHER}"], [], "failed", "web.shop.test: ", "add web.shop.test CAA"),
 ]
 
@@ -67,6 +77,7 @@ async def looking(plant: Plant, knot: Knot) -> Domains:
         domain = sending.by_name(tx, NEWS)
         assert domain is not None
         sending.update(tx, domain._replace(mta_sts="testing", mta_sts_mx="mx.shop.test"))
+        certificates.put_account(tx, certificates.Account(CA.directory, "https://ca.test/acct/7", b"", 0))
 
     await plant.add_domain(NEWS)
     await plant.database.write(shows)
@@ -77,7 +88,7 @@ async def looking(plant: Plant, knot: Knot) -> Domains:
     publisher: Any = None  # nothing is published
     return Domains(
         plant.database, DomainChecker(dns, None, fetcher, private=True), publisher, PlanWriter(dns, {}, 1), plant.dmarc,
-        hostname="mail.host.test", clock=plant.clock, ids=plant.ids, time_scale=1, authority="ca.test",
+        hostname="mail.host.test", clock=plant.clock, ids=plant.ids, time_scale=1, authority=CA,
     )  # fmt: skip
 
 

@@ -79,6 +79,7 @@ from mailfleet.net.policy_fetch import PolicyFetcher
 from mailfleet.net.resolver import Resolver
 from mailfleet.net.shown_key import KeyProbe
 from mailfleet.net.smtp_peer import ClientOptions
+from mailfleet.policy.caa import NOBODY
 from mailfleet.store.database import open_database
 from mailfleet.store.dns import Target
 
@@ -267,7 +268,7 @@ class MemoryEngine:
             self.database, box, Catalog(self.database, box, clock), self.domains, publisher,
             hostname=name, clock=clock, ids=ids, time_scale=scale,
         )  # fmt: skip
-        install = Install(name, "", (), True, "", (TlsPort(25, "127.0.0.1", 9),))
+        install = Install(name, "", (), True, NOBODY, (TlsPort(25, "127.0.0.1", 9),))
         server_checker = ServerChecker(authoritative, None, checker, KeyProbe(name, 0.1, loopback_only=True), install)
         self.server_dns = ServerDns(
             self.database, server_checker, publisher, writer, self.certificates, install,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mailfleet.mail.mta_sts import StsPolicy
 from mailfleet.mail.spf import check_host
 from mailfleet.mail.spf_record import parse
-from mailfleet.policy.caa import Caa
+from mailfleet.policy.caa import NOBODY, Caa, Issuer
 from mailfleet.policy.dns_plan import Existing, Facts, merged_spf, never_sends, plan, rdata_text, zone_text
 from tests.mail.dns_answers import Zone, run
 
@@ -126,7 +126,7 @@ SHOWN = replace(
     tls_reports_to="tls@shop.test",
     public_host="assets.shop.test",
     bimi_logo="https://assets.shop.test/bimi/1234.svg",
-    authority="letsencrypt.org",
+    authority=Issuer("letsencrypt.org"),
 )
 
 
@@ -162,7 +162,7 @@ def test_addresses_cannot_break_the_record_they_stand_in(to: str, uri: str) -> N
         assert value("dmarc", replace(SHOWN, dmarc_reports_to=to)) == f"v=DMARC1; p=none; rua={uri}"
 
 
-CA = replace(FACTS, domain="shop.test", authority="ca.test", hosts=("mta-sts.shop.test",))
+CA = replace(FACTS, domain="shop.test", authority=Issuer("ca.test"), hosts=("mta-sts.shop.test",))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_our_authority_is_let_in_where_others_shut_it_out(
     found = [one for one in plan(replace(CA, domain=domain), Existing(caa=(caa, caa))) if one.type == "CAA"]
     wanted = [(planned_at, '0 issue "ca.test"', "merge")] if planned_at else []
     assert [(one.name, one.value, one.manner) for one in found] == wanted
-    assert not any(one.type == "CAA" for one in plan(replace(CA, authority=""), Existing(caa=(caa,))))
+    assert not any(one.type == "CAA" for one in plan(replace(CA, authority=NOBODY), Existing(caa=(caa,))))
 
 
 def test_a_record_of_ours_stays_while_nothing_is_known() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mailfleet.mail.spf import SpfResult
 from mailfleet.policy import dns_checks, host_checks, server_checks
-from mailfleet.policy.caa import Caa
+from mailfleet.policy.caa import Caa, Issuer
 from mailfleet.policy.dns_checks import Check, Heard, published
 from mailfleet.policy.dns_plan import Wanted
 
@@ -52,7 +52,7 @@ def test_an_authority_is_let_in_by_every_server_or_not_at_all() -> None:
     ):
         servers = tuple((f"ns{number}", one) for number, one in enumerate(seen))
         found = Caa(host="m.test", seen_at="m.test" if seen else "", seen=servers, unknown=unknown)
-        check = host_checks.caa([Caa(host="x.test"), found], "ca.test", ["", "m.test"])
+        check = host_checks.caa([Caa(host="x.test"), found], Issuer("ca.test"), ["", "m.test"])
         assert check.state == state, check
         assert state == "ok" or words in check.meaning, check
         assert check.state == "ok" or check.next_step, check

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailfleet.mail.spf import check_host
-from mailfleet.policy.caa import Caa, issuers
+from mailfleet.policy.caa import NOBODY, Caa, Issuer
 from mailfleet.policy.dns_plan import Wanted
 from mailfleet.policy.server_plan import Sender, ServerExisting, ServerFacts, plan
 from tests.mail.dns_answers import run
@@ -22,7 +22,7 @@ FACTS = ServerFacts(
         Sender("s2", "2001:db8::1", "out.shop.test"),
         Sender("s3", "192.0.2.1", "out.shop.test"),
     ),
-    "ca.test",
+    Issuer("ca.test"),
     (25, 587),
     (KEY,),
 )
@@ -110,7 +110,9 @@ def test_only_keys_that_are_shown_or_will_be_are_named(keys: list[str], shown: d
         ("", (), False),
         ("shop.test", ('0 issue "other.test"',), True),
         ("shop.test", ('0 issue ";"',), True),
-        ("shop.test", ('0 issue "ca.test; accounturi=x"', '0 issue "other.test"'), False),
+        ("shop.test", ('0 issue "ca.test; validationmethods=x"', '0 issue "other.test"'), False),
+        ("shop.test", ('0 issue "ca.test; accounturi=x"',), False),  # we have no account yet
+        ("shop.test", ('0 issue "other.test"', '128 tbs "x"'), False),  # another record would not help
         ("shop.test", ('0 iodef "mailto:a@shop.test"',), False),
         ("mail.shop.test", ('0 ISSUE "ca.test"',), False),
         ("mail.shop.test", ('0 issue "other.test"',), True),
@@ -119,11 +121,7 @@ def test_only_keys_that_are_shown_or_will_be_are_named(keys: list[str], shown: d
 def test_the_authority_is_let_in_where_others_shut_it_out(at: str, records: tuple[str, ...], planned: bool) -> None:
     found = of("CAA", existing=replace(SIGNED, caa=Caa(at, records)))
     assert found == ([("mail.shop.test", '0 issue "ca.test"')] if planned else [])
-    assert of("CAA", replace(FACTS, authority=""), replace(SIGNED, caa=Caa(at, records))) == []
-
-
-def test_issuers_are_read_without_parameters() -> None:
-    assert issuers(['0 issue "a.test; x=y"', '128 Issue "B.test"', '0 issuewild "c.test"']) == ["a.test", "b.test"]
+    assert of("CAA", replace(FACTS, authority=NOBODY), replace(SIGNED, caa=Caa(at, records))) == []
 
 
 @pytest.mark.parametrize(
