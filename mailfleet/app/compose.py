@@ -12,7 +12,15 @@ from pathlib import Path
 
 from mailfleet.app import metering
 from mailfleet.app.certificates import certificates_of
-from mailfleet.app.dns import digests_of, dmarc_reports_of, domains_of, options_of, server_dns_of, zones_of
+from mailfleet.app.dns import (
+    digests_of,
+    dmarc_reports_of,
+    domains_of,
+    options_of,
+    server_dns_of,
+    source_defaults,
+    zones_of,
+)
 from mailfleet.app.egress import way_of
 from mailfleet.app.folder import DataFolder
 from mailfleet.app.limits import limits_of
@@ -143,7 +151,7 @@ def manager(base: Base) -> Manager:
         base.database,
         base.catalog,
         base.box,
-        hostname=base.hostname,
+        defaults=source_defaults(base),
         clock=base.clock,
         ids=base.ids,
         publish=to_sandbox,

@@ -20,6 +20,7 @@ from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.dns_zones import DnsZones, zone_label
 from mailfleet.engine.domain_checks import DomainChecker
+from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.key_records import KeyRecords
@@ -90,7 +91,7 @@ def domains_of(base: Base, nameservers: list[str], reports: DmarcReports) -> tup
         publisher,
         _plan_writer(base, authoritative),
         reports,
-        hostname=base.hostname,
+        defaults=source_defaults(base),
         authority=_issuer(base.settings),
         clock=base.clock,
         ids=base.ids,
@@ -173,6 +174,16 @@ def _plan_writer(base: Base, authoritative: Authoritative) -> PlanWriter:
     return PlanWriter(authoritative, load_dns_forms(), base.settings.dns.ttl_s)
 
 
+def source_defaults(base: Base) -> SourceDefaults:
+    """What the settings say of sources."""
+    settings = base.settings
+    return SourceDefaults(base.hostname, settings.delivery.ehlo_name, _addresses(settings), settings.at_home)
+
+
+def _addresses(settings: Settings) -> tuple[str, ...]:
+    return tuple(one for one in (settings.delivery.source_ipv4, settings.delivery.source_ipv6) if one)
+
+
 def _issuer(settings: Settings) -> Issuer:
     acme = settings.acme
     return Issuer(acme.caa_name, acme.directory, methods=(acme.challenge,))
@@ -183,7 +194,7 @@ def _install(base: Base) -> Install:
     return Install(
         base.hostname.lower(),
         delivery.ehlo_name,
-        tuple(one for one in (delivery.source_ipv4, delivery.source_ipv6) if one),
+        _addresses(settings),
         settings.at_home,
         _issuer(settings),
         tuple(_tls_ports(settings)),

@@ -26,6 +26,7 @@ from mailfleet.store.egress import Egress
 
 T = TypeVar("T")
 PROBE = "192.0.2.1"  # matches nothing (RFC 5737): what a whole record costs in look-ups
+MANY_NAMES = 4  # in an SPF record, each a look-up of the ten that there may be (RFC 7208 4.6.4)
 
 
 class DomainChecker:
@@ -61,8 +62,14 @@ class DomainChecker:
         lookups = 0
         if len(spf) == 1:
             lookups = (await self.run(check_host(PROBE, facts.domain, f"probe@{facts.domain}"))).lookups
+        behind = await asyncio.gather(*(self._behind(name) for name in facts.names if len(facts.names) > MANY_NAMES))
         # Several SPF records are one that cannot be read, and so is not touched.
-        return Existing(" | ".join(spf), lookups, records[0] if len(records) == 1 else "", tuple(caa))
+        return Existing(" | ".join(spf), lookups, records[0] if len(records) == 1 else "", tuple(caa), dict(behind))
+
+    async def _behind(self, name: str) -> tuple[str, tuple[str, ...]]:
+        """The addresses that a name leads to."""
+        found = await asyncio.gather(self._dns.ask(name, "A"), self._dns.ask(name, "AAAA"))
+        return name, tuple(text for one in found for text in one.records)
 
     async def all(self, facts: Facts, sources: Sequence[Egress], own: Sequence[OwnRecord]) -> list[Check]:
         """Every check of a domain, in the order of its plan."""
@@ -118,10 +125,12 @@ class DomainChecker:
         return dns_checks.published(wanted, heard(asked), zone=asked.zone, words=asked.words)
 
     async def _return_path_spf(self, facts: Facts, sources: Sequence[Egress]) -> Check:
-        says = [(one.name, one.address, self._ehlo(one.ehlo_name, facts)) for one in sources if one.address]
-        if facts.any_address:
-            asked = await self._dns.ask(facts.hostname, "A")
-            says += [("this server", text, self._ehlo("", facts)) for text in asked.records[:1]]
+        named = [one for one in sources if one.address in facts.addresses]
+        says = [(one.name, one.address, self._ehlo(one.ehlo_name, facts)) for one in named]
+        rest = set(facts.addresses) - {one.address for one in named}
+        says += [(address, address, self._ehlo("", facts)) for address in sorted(rest)]
+        found = await asyncio.gather(*(self._dns.ask(one, "A") for one in facts.names))
+        says += [(name, text, name) for name, one in zip(facts.names, found, strict=True) for text in one.records[:1]]
         domain = facts.return_path_host
         results = [
             (name, await self.run(check_host(address, domain, f"probe@{domain}", helo=helo)))

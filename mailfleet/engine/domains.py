@@ -18,7 +18,7 @@ from mailfleet.engine.dmarc_reports import DmarcReports
 from mailfleet.engine.dns_plans import PlanWriter, hold_to, published
 from mailfleet.engine.dns_publish import DnsPublisher, Zones
 from mailfleet.engine.domain_checks import DomainChecker
-from mailfleet.engine.domain_facts import facts, own_domain, sources
+from mailfleet.engine.domain_facts import SourceDefaults, facts, own_domain, sources
 from mailfleet.engine.domain_views import ChecksView, PastCheckView, PlanView, PublishView
 from mailfleet.engine.requests import Actor
 from mailfleet.mail.address import domain_to_ascii
@@ -62,14 +62,14 @@ class Domains:
         writer: PlanWriter,
         reports: DmarcReports,
         *,
-        hostname: str,
+        defaults: SourceDefaults,
         clock: Clock,
         ids: IdGenerator,
         time_scale: float,
         authority: Issuer = NOBODY,
     ) -> None:
         self._database, self._checker, self._publisher = database, checker, publisher
-        self._writer, self._reports, self._hostname, self._authority = writer, reports, hostname, authority
+        self._writer, self._reports, self._defaults, self._authority = writer, reports, defaults, authority
         self._clock, self._ids, self._time_scale = clock, ids, time_scale
         self._following = asyncio.Lock()
 
@@ -286,7 +286,7 @@ class Domains:
 
     def _read(self, tx: Tx, domain: SendingDomain) -> tuple[Facts, list[Egress]]:
         keys = sending.keys(tx, domain.id)
-        return facts(tx, domain, keys, self._hostname, self._authority), sources(tx, domain.tenant_id)
+        return facts(tx, domain, keys, self._defaults, self._authority), sources(tx, domain.tenant_id)
 
 
 def _tell(tx: Tx, domain: SendingDomain, now_ms: int, check: Check, before: str) -> None:

@@ -15,7 +15,7 @@ from mailfleet.base.ids import CredentialId, IdGenerator, TenantId, TokenId
 from mailfleet.base.secretbox import SecretBox, secret_hash
 from mailfleet.engine.accept import known_stream
 from mailfleet.engine.catalog import Catalog, key_label
-from mailfleet.engine.domain_facts import facts, own_domain
+from mailfleet.engine.domain_facts import SourceDefaults, facts, own_domain
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.views import (
     CredentialView,
@@ -54,13 +54,13 @@ class Manager:
         catalog: Catalog,
         box: SecretBox,
         *,
-        hostname: str,
+        defaults: SourceDefaults,
         clock: Clock,
         ids: IdGenerator,
         publish: Publish | None = None,
     ) -> None:
         self._database, self._catalog, self._box = database, catalog, box
-        self._hostname, self._clock, self._ids, self._publish = hostname, clock, ids, publish
+        self._defaults, self._clock, self._ids, self._publish = defaults, clock, ids, publish
 
     # Sending domains
 
@@ -134,7 +134,7 @@ class Manager:
 
     def _domain_view(self, tx: Tx, domain: sending.SendingDomain, keys: Sequence[sending.DkimKey]) -> DomainView:
         """With the plan as it is where nobody else has anything in the DNS; ``engine.domains`` looks at what there is."""
-        wanted = plan(facts(tx, domain, keys, self._hostname))
+        wanted = plan(facts(tx, domain, keys, self._defaults))
         return DomainView(
             domain=domain.name,
             return_path_host=domain.return_path_host,

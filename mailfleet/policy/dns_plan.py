@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 from urllib.parse import quote
 
@@ -37,7 +38,8 @@ class Wanted(NamedTuple):
 class Facts:
     """What a plan is made from. ``hostname``: this server's name. ``keys``: ``(selector, public record)``.
 
-    ``addresses``: of every source that the domain's mail may leave from; ``any_address``: some source takes what the system chooses.
+    ``addresses``: of every source that the domain's mail may leave from; ``names``: of those whose address is known by their name
+    only, or to the system.
     """
 
     domain: str
@@ -45,7 +47,7 @@ class Facts:
     hostname: str
     keys: tuple[tuple[str, str], ...]
     addresses: tuple[str, ...] = ()
-    any_address: bool = True
+    names: tuple[str, ...] = ()
     dmarc_policy: Policy = "none"
     dmarc_reports_to: str = ""
     mta_sts: StsPolicy | None = None  # its own, for mail that comes to it
@@ -61,13 +63,15 @@ class Facts:
 class Existing(NamedTuple):
     """What others have published at names that are shared. ``spf_lookups``: what the SPF record there needs already.
 
-    ``caa``: of each host that certificates are made for.
+    ``caa``: of each host that certificates are made for. ``behind``: the addresses that names of sources lead to, where these are so
+    many that their look-ups would be too many.
     """
 
     spf: str = ""
     spf_lookups: int = 0
     dmarc: str = ""
     caa: tuple[Caa, ...] = ()
+    behind: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 NOTHING = Existing()
@@ -97,7 +101,7 @@ def plan(facts: Facts, existing: Existing = NOTHING) -> list[Wanted]:
             "spf-return-path",
             facts.return_path_host,
             "TXT",
-            str(SpfRecord((*terms(facts), Directive("-", "all")))),
+            str(SpfRecord((*terms(facts, existing), Directive("-", "all")))),
             "SPF of the return-path: who may send, and nobody else",
         ),
     ]
@@ -159,17 +163,18 @@ def _caa(facts: Facts, existing: Existing) -> list[Wanted]:
     return [Wanted("caa", name, "CAA", text, purpose, "merge") for name, text in dict.fromkeys(there)]
 
 
-def terms(facts: Facts) -> tuple[Directive, ...]:
-    """The mechanisms that let every source send: addresses themselves, which need no look-up."""
+def terms(facts: Facts, existing: Existing) -> tuple[Directive, ...]:
+    """The mechanisms that let every source send: addresses themselves, which need no look-up, where they are known."""
     found: list[Directive] = []
-    addresses = [ipaddress.ip_address(one) for one in facts.addresses]
+    texts = [*facts.addresses, *(text for name in facts.names for text in existing.behind.get(name, ()))]
+    addresses = [ipaddress.ip_address(one) for one in texts]
     four = [ipaddress.IPv4Network(one) for one in addresses if isinstance(one, ipaddress.IPv4Address)]
     six = [ipaddress.IPv6Network(one) for one in addresses if isinstance(one, ipaddress.IPv6Address)]
     found += [Directive("+", "ip4", network=network) for network in ipaddress.collapse_addresses(four)]
     found += [Directive("+", "ip6", network=network) for network in ipaddress.collapse_addresses(six)]
-    if facts.any_address or not found:
-        found.append(Directive("+", "a", parse_domain_spec(facts.hostname)))
-    return tuple(found)
+    names = [one for one in facts.names if not existing.behind.get(one)]
+    names = names or ([] if found else [facts.hostname])
+    return (*found, *(Directive("+", "a", parse_domain_spec(name)) for name in names))
 
 
 def merged_spf(facts: Facts, existing: Existing) -> str:
@@ -187,9 +192,9 @@ def merged_spf(facts: Facts, existing: Existing) -> str:
         return ""
     if any(one.mechanism == "include" and one.domain == ours[0].domain for one in record.directives):
         return existing.spf
-    nested = sum(1 for one in terms(facts) if one.network is None)
+    nested = sum(1 for one in terms(facts, existing) if one.network is None)
     if existing.spf_lookups + 1 + nested > MAX_LOOKUPS:
-        ours = tuple(one for one in terms(facts) if one not in record.directives)
+        ours = tuple(one for one in terms(facts, existing) if one not in record.directives)
         if not ours:
             return existing.spf
     place = next(

@@ -31,6 +31,7 @@ from mailfleet.engine.connect import Connector, Way
 from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.dmarc_reports import DmarcReports
+from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.lane import Lane
@@ -144,7 +145,14 @@ class Plant:
         self.observer = Observer(
             self.database, self.reads, screen, self.backlog, self.clock, sandbox=False, time_scale=self.time_scale
         )
-        self.manager = Manager(self.database, self.catalog, self.box, hostname=HOST, clock=self.clock, ids=self.ids)
+        self.manager = Manager(
+            self.database,
+            self.catalog,
+            self.box,
+            defaults=SourceDefaults(HOST, private=True),
+            clock=self.clock,
+            ids=self.ids,
+        )
         self.dmarc = DmarcReports(
             self.database, self.reads, no_addresses, no_names, hostname=HOST, clock=self.clock, ids=self.ids
         )

@@ -10,6 +10,7 @@ import pytest
 
 from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.domain_checks import DomainChecker
+from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.domain_views import CheckView
 from mailfleet.engine.domains import Domains
 from mailfleet.net.authoritative import Authoritative
@@ -88,7 +89,7 @@ async def looking(plant: Plant, knot: Knot) -> Domains:
     publisher: Any = None  # nothing is published
     return Domains(
         plant.database, DomainChecker(dns, None, fetcher, private=True), publisher, PlanWriter(dns, {}, 1), plant.dmarc,
-        hostname="mail.host.test", clock=plant.clock, ids=plant.ids, time_scale=1, authority=CA,
+        defaults=SourceDefaults("mail.host.test", private=True), clock=plant.clock, ids=plant.ids, time_scale=1, authority=CA,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.dns_zones import DnsZones, zone_label
 from mailfleet.engine.domain_checks import DomainChecker
+from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.domain_views import CheckView
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.fleet import Fleet
@@ -75,7 +76,7 @@ class World:
         checker = DomainChecker(self.authoritative, secure, self.fetcher, private=True)
         return Domains(
             plant.database, checker, self.publisher, PlanWriter(self.authoritative, {}, 1), plant.dmarc,
-            hostname=HOST, clock=plant.clock, ids=plant.ids, time_scale=1,
+            defaults=SourceDefaults(HOST, private=True), clock=plant.clock, ids=plant.ids, time_scale=1,
         )  # fmt: skip
 
     async def publish(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.domain_checks import DomainChecker
+from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.domains import AT_ONCE, Domains
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_query import DnsQuerier
@@ -56,7 +57,8 @@ def looking(plant: Plant, knot: Knot, timeout_s: float) -> Domains:
     publisher: Any = None  # nothing is published
     return Domains(
         plant.database, DomainChecker(authoritative, None, fetcher, private=True), publisher,
-        PlanWriter(authoritative, {}, 1), plant.dmarc, hostname=HOST, clock=plant.clock, ids=plant.ids, time_scale=1,
+        PlanWriter(authoritative, {}, 1), plant.dmarc,
+        defaults=SourceDefaults(HOST, private=True), clock=plant.clock, ids=plant.ids, time_scale=1,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from mailfleet.base.errors import ConfigError, ConflictError, InputError, NotFou
 from mailfleet.base.ids import TenantId
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine.catalog import key_label
+from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.manage import Manager
 from mailfleet.engine.requests import Actor
 from mailfleet.mail.dkim import SigningKey
@@ -82,7 +83,7 @@ async def test_records_are_put_in_place_where_the_dns_is_ours(plant: Plant) -> N
         plant.database,
         plant.catalog,
         plant.box,
-        hostname=HOST,
+        defaults=SourceDefaults(HOST),
         clock=plant.clock,
         ids=plant.ids,
         publish=lambda *record: published.append(record),

@@ -31,6 +31,7 @@ from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.dns_zones import DnsZones, zone_label
 from mailfleet.engine.domain_checks import DomainChecker
+from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.explain_limits import LimitsExplainer
@@ -255,7 +256,7 @@ class MemoryEngine:
         )
         self.domains = Domains(
             self.database, checker, publisher, writer, self.dmarc,
-            hostname=name, clock=clock, ids=ids, time_scale=scale,
+            defaults=SourceDefaults(name, private=True), clock=clock, ids=ids, time_scale=scale,
         )  # fmt: skip
 
         self.dns_zones = DnsZones(self.database, box, update_of, clock, ids)

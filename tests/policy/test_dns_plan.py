@@ -23,7 +23,6 @@ FACTS = Facts(
     "mta.shop.test",
     (("mf1", "v=DKIM1; k=rsa; p=" + "A" * 392), ("mf2", "v=DKIM1; k=ed25519; p=BB")),
     ("192.0.2.1", "192.0.2.2", "2001:db8::1"),
-    any_address=False,
 )
 
 
@@ -47,7 +46,7 @@ def test_a_source_without_an_address_is_named_by_the_servers_name() -> None:
 
 
 def test_neighbours_become_a_network() -> None:
-    facts = Facts("s.test", "b.s.test", "m.test", (), tuple(f"192.0.2.{n}" for n in range(8, 16)), any_address=False)
+    facts = Facts("s.test", "b.s.test", "m.test", (), tuple(f"192.0.2.{n}" for n in range(8, 16)))
     assert value("spf-return-path", facts) == "v=spf1 ip4:192.0.2.8/29 -all"
 
 
@@ -102,7 +101,7 @@ def test_every_source_passes_by_the_plan_and_others_still_do(
     mapped = [one for one in sources if isinstance(one, ipaddress.IPv6Address) and one.ipv4_mapped]
     if mapped:
         return
-    facts = Facts("s.test", "b.s.test", "m.test", (), tuple(map(str, sources)), any_address=False)
+    facts = Facts("s.test", "b.s.test", "m.test", (), tuple(map(str, sources)))
     merged = merged_spf(facts, Existing(there, lookups))
     zone: Zone = {
         "s.test": {"TXT": [merged], "MX": ["10 mx.test"]},
@@ -160,6 +159,15 @@ def test_addresses_cannot_break_the_record_they_stand_in(to: str, uri: str) -> N
     assert value("tls-rpt", replace(SHOWN, tls_reports_to=to)) == f"v=TLSRPTv1; rua={uri}"
     if not to.startswith("https:"):
         assert value("dmarc", replace(SHOWN, dmarc_reports_to=to)) == f"v=DMARC1; p=none; rua={uri}"
+
+
+def test_sources_that_are_known_by_their_names() -> None:
+    named = replace(FACTS, names=("out1.shop.test", "out2.shop.test"))
+    ends = "ip4:192.0.2.1 ip4:192.0.2.2 ip6:2001:db8::1 a:out1.shop.test a:out2.shop.test -all"
+    assert value("spf-return-path", named) == f"v=spf1 {ends}"
+    behind = {"out1.shop.test": ("192.0.2.3", "2001:db8::1"), "out2.shop.test": ()}
+    found = value("spf-return-path", named, Existing(behind=behind))
+    assert found == "v=spf1 ip4:192.0.2.1 ip4:192.0.2.2/31 ip6:2001:db8::1 a:out2.shop.test -all"
 
 
 CA = replace(FACTS, domain="shop.test", authority=Issuer("ca.test"), hosts=("mta-sts.shop.test",))
