@@ -16,6 +16,7 @@ from mailfleet.base.errors import ConfigError, MailfleetError
 from mailfleet.config.listen import split_host_port
 from mailfleet.config.settings import Settings
 from mailfleet.engine.certificates import Certificates
+from mailfleet.engine.dns_proofs import DnsProofs
 from mailfleet.engine.issuing import AcmeIssuer, Issuer, LocalIssuer
 from mailfleet.engine.sites import Sites
 from mailfleet.net.acme_orders import Authority
@@ -177,7 +178,7 @@ def _issuer(base: Base, nameservers: list[str]) -> Issuer | None:
         base.box,
         authority,
         acme.challenge,
-        publishing(base, nameservers)[1],
+        DnsProofs(base.database, *publishing(base, nameservers), base.clock),
         addresses,
         partial(_is_open, answers_at),
         base.clock,

@@ -230,6 +230,7 @@ class Certificates:
         """Make and renew what is due, one after the other; returns how many that were."""
         if self._issuer is None:
             return 0
+        await self._issuer.tidy()
         now_ms = self._clock.now_ms()
 
         def find(tx: Tx) -> list[Certificate]:

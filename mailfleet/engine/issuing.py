@@ -16,23 +16,18 @@ from mailfleet.base.clock import Clock
 from mailfleet.base.durable import write_durably
 from mailfleet.base.errors import ConflictError, MailfleetError
 from mailfleet.base.secretbox import SecretBox
-from mailfleet.engine.dns_publish import Diff, DnsPublisher, Zones
+from mailfleet.engine.dns_proofs import DnsProofs
 from mailfleet.net.acme_orders import AccountLostError, AcmeError, AcmeOrders, Asked, Authority
 from mailfleet.net.dns_query import DnsTemporary
-from mailfleet.net.dns_update import Change
 from mailfleet.net.guard import is_loopback
 from mailfleet.net.renewal_info import ask_renewal, certificate_id
 from mailfleet.net.tls_keys import LocalAuthority, new_key, signing_request
-from mailfleet.policy.dns_plan import Wanted
 from mailfleet.policy.renewal_info import Suggestion, read_again_s
 from mailfleet.store import certificates as rows
-from mailfleet.store import dns as dns_rows
 from mailfleet.store.certificates import Account, Challenge
-from mailfleet.store.database import Database, Tx
+from mailfleet.store.database import Database
 
 log = structlog.get_logger()
-
-SEEN_WITHIN_S = 60.0
 
 
 class IssueError(MailfleetError):
@@ -58,9 +53,16 @@ class Issuer(Protocol):
         """When a chain that it made is to be renewed; what goes wrong is in the answer."""
         ...
 
+    async def tidy(self) -> None:
+        """Take away what an order left lying about, when it is time to look; called again and again."""
+        ...
+
 
 class AcmeIssuer:
-    """One order at a time. ``kind`` is the challenge; ``addresses`` looks a host up; ``entrance``: whether the front answers yet."""
+    """One order at a time. ``kind`` is the challenge; ``proofs`` puts those of dns-01 there; ``addresses`` looks a host up.
+
+    ``entrance``: whether the front answers yet.
+    """
 
     name = "acme"
 
@@ -70,7 +72,7 @@ class AcmeIssuer:
         box: SecretBox,
         authority: Authority,
         kind: str,
-        publisher: DnsPublisher,
+        proofs: DnsProofs,
         addresses: Callable[[str], Awaitable[list[str]]],
         entrance: Callable[[], Awaitable[bool]],
         clock: Clock,
@@ -78,7 +80,7 @@ class AcmeIssuer:
         loopback_only: bool,
     ) -> None:
         self._database, self._box, self._authority, self._kind = database, box, authority, kind
-        self._publisher, self._addresses, self._entrance = publisher, addresses, entrance
+        self._proofs, self._addresses, self._entrance = proofs, addresses, entrance
         self._clock = clock
         self._loopback_only = loopback_only
 
@@ -87,6 +89,10 @@ class AcmeIssuer:
         if self._out_of_bounds():
             return Suggestion(problem=self._out_of_bounds())
         return await asyncio.to_thread(ask_renewal, self._authority, chain, self._clock.now_ms())
+
+    async def tidy(self) -> None:
+        """As the protocol says. Whatever the challenge is now: it may have been another."""
+        await self._proofs.tidy()
 
     async def issue(self, host: str, key: bytes, old: str = "") -> str:
         """As the protocol says. An account that the authority has closed is replaced, once."""
@@ -134,8 +140,7 @@ class AcmeIssuer:
             return await asyncio.to_thread(orders.finish, order, asked)
         finally:
             await self._database.write(lambda tx: rows.forget_challenges(tx, host))
-            if self._kind == "dns-01":
-                await self._in_dns([])
+            await self._proofs.take_away(one.answer for _, one in asked)
 
     async def _account(self) -> AcmeOrders:
         directory = self._authority.directory
@@ -154,30 +159,10 @@ class AcmeIssuer:
 
     async def _put(self, asked: Asked) -> None:
         if self._kind == "dns-01":
-            await self._in_dns([f"_acme-challenge.{asked.host}", asked.answer])
+            await self._proofs.put(asked.host, asked.answer)
             return
         row = Challenge(self._kind, asked.host, asked.token, asked.answer, self._clock.now_ms())
         await self._database.write(lambda tx: rows.put_challenge(tx, row))
-
-    async def _in_dns(self, wanted: list[str]) -> None:
-        """Put one TXT record ``[name, value]`` there, or none; what an earlier order left goes. Raises ``ConflictError``."""
-
-        def find(tx: Tx) -> tuple[list[dns_rows.OwnRecord], Zones]:
-            return dns_rows.own_records(tx, dns_rows.NOBODY), Zones(dns_rows.targets(tx))
-
-        own, zones = await self._database.read(find)
-        changes = [Change("remove", one.name, one.type, one.value) for one in own]
-        if wanted:
-            changes.append(Change("add", wanted[0], "TXT", wanted[1]))
-        if wanted and zones.of(wanted[0]) is None:
-            raise ConflictError(
-                f"nobody said how the zone of {wanted[0]} is written to", where="dns-01", mend="mailfleet dns add"
-            )
-        await self._publisher.publish(dns_rows.NOBODY, Diff(tuple(changes), ()), zones)
-        if wanted:
-            record = Wanted("acme", wanted[0], "TXT", wanted[1], "a certificate authority looks here", "merge")
-            if await self._publisher.seen([record], SEEN_WITHIN_S):
-                raise ConflictError(f"{wanted[0]} was published and is not seen on every name server", where="dns-01")
 
 
 class LocalIssuer:
@@ -192,6 +177,9 @@ class LocalIssuer:
     async def suggested(self, chain: str) -> Suggestion:
         """Nothing: our own margin is its as well."""
         return Suggestion()
+
+    async def tidy(self) -> None:
+        """There is nothing."""
 
     async def issue(self, host: str, key: bytes, old: str = "") -> str:
         """As the protocol says."""

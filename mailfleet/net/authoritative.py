@@ -97,6 +97,14 @@ class Asked:
         return next(iter(found.values())) if len(found) == 1 else None
 
 
+class Led(NamedTuple):
+    """The name that aliases lead to, and its zone (empty: none was found). ``words``: why it may not be the last; else empty."""
+
+    name: str
+    zone: str
+    words: str = ""
+
+
 class NoTcpError(OSError):
     """A server cuts its answer short and does not take the connection by which the whole of it would come (RFC 7766 5)."""
 
@@ -138,6 +146,25 @@ class Authoritative:
                 return Asked(name, kind, first_zone, tuple(said), at)
             at = alias.removeprefix("CNAME ").rstrip(".").lower()
         return Asked(name, kind, first_zone, (), at, "too many aliases follow one another")
+
+    async def leads_to(self, name: str) -> Led:
+        """Follow aliases, over zones, to the name that is none, be anything there or not. Never raises for what DNS does.
+
+        Answers to questions of other types do not tell that name where it is not there (RFC 6604 3).
+        """
+        at = name.lower().rstrip(".")
+        for _ in range(_MAX_ALIASES):
+            asked = await self.ask(at, "CNAME")
+            if not asked.answers:
+                return Led(at, asked.zone, f"nobody who serves {at} says anything: {asked.why}")
+            if asked.agreed is None:
+                return Led(
+                    at, asked.zone, f"the name servers of {asked.zone} do not agree on the alias (CNAME) at {at}"
+                )
+            if not asked.records:
+                return Led(at, asked.zone)
+            at = asked.records[0]
+        return Led(at, "", "too many aliases follow one another")
 
     async def remembered(self, name: str, kind: str) -> tuple[str, ...]:
         """What the resolver remembers, of a name that is nobody's who would change it; nothing where it gives no answer."""

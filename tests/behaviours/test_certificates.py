@@ -21,6 +21,7 @@ from mailfleet.net.acme_orders import AcmeOrders, Authority
 from tests.behaviours.server import Server, wait_until
 from tests.peers.knot import KEY, Knot
 from tests.peers.pebble import Pebble
+from tests.peers.unbound import Unbound
 from tests.ports import free_port
 
 SECRET = "YSBzZWNyZXQgb2YgdGhpcnR5LXR3byBvY3RldHMgb2s="
@@ -28,7 +29,10 @@ HOST = "mail.shop.test"
 
 
 class Plant:
-    """A server that asks Pebble for its certificates, and the zone that it may write to, or other ``zones``."""
+    """A server that asks Pebble for its certificates, and the zone that it may write to, or other ``zones``.
+
+    ``resolver``: Pebble asks one that follows aliases from zone to zone, as authorities do.
+    """
 
     def __init__(
         self,
@@ -38,12 +42,17 @@ class Plant:
         zones: Mapping[str, list[str]] | None = None,
         *,
         signed: bool = False,
+        resolver: bool = False,
     ) -> None:
         zone = ["mail A 127.0.0.1", "@ MX 10 mx.office", "mx.office A 127.0.0.9", "wrong A 127.0.0.77"]
-        self.knot = Knot(folder / "knot", zones or {"shop.test": zone}, secret=SECRET, signed=signed)
+        zones = zones or {"shop.test": zone}
+        self.knot = Knot(folder / "knot", zones, secret=SECRET, signed=signed)
+        served = dict.fromkeys(zones, self.knot.address)
+        self.resolver = Unbound(folder / "resolver", served, []) if resolver else None
+        dns = f"127.0.0.1:{self.resolver.port}" if self.resolver else self.knot.address
         self.http_port, self.tls_port = free_port(), free_port()
         self.pebble = Pebble(
-            folder / "pebble", dns=self.knot.address, http_port=self.http_port, tls_port=self.tls_port, life_s=life_s
+            folder / "pebble", dns=dns, http_port=self.http_port, tls_port=self.tls_port, life_s=life_s
         )
         roots = folder / "roots.pem"
         roots.write_text(self.pebble.root())
@@ -77,11 +86,13 @@ class Plant:
     def close(self) -> None:
         self.server.close()
         self.pebble.close()
+        if self.resolver is not None:
+            self.resolver.close()
         self.knot.close()
 
-    def may_write(self) -> None:
-        """Tell the server how its zone is written to."""
-        zone = {"zone": "shop.test", "server": self.knot.address, "key_name": KEY, "secret": SECRET}
+    def may_write(self, name: str = "shop.test") -> None:
+        """Tell the server how a zone is written to."""
+        zone = {"zone": name, "server": self.knot.address, "key_name": KEY, "secret": SECRET}
         self.server.post("/v1/dns-zones", zone)
 
     def connect(self, name: str = HOST) -> ssl.SSLSocket:
@@ -170,6 +181,50 @@ def test_a_proof_in_the_dns_leaves_nothing_behind(planted: Plant) -> None:
     assert "has a certificate until" in done.out
     assert names(wait_until_shown(planted)) == [HOST]
     assert not [line for line in planted.knot.everything("shop.test") if "_acme-challenge" in line]
+
+
+ALIAS = f"_acme-challenge.{HOST}. 1 CNAME mail.proofs.test."
+DELEGATED = {"shop.test": ["mail A 127.0.0.1", ALIAS], "proofs.test": ['mail TXT "of another client"']}
+
+
+delegated = pytest.mark.parametrize(
+    "planted", [{"challenge": "dns-01", "zones": DELEGATED, "resolver": True}], indirect=True, ids=["delegated"]
+)
+
+
+@delegated
+def test_a_proof_is_put_where_an_alias_leads(planted: Plant) -> None:
+    server, before = planted.start().server, {zone: planted.knot.everything(zone) for zone in DELEGATED}
+    planted.may_write()
+    server.cli("certificate", "renew", HOST)
+    problem = planted.certificate()["problem"]
+    assert f"_acme-challenge.{HOST} is an alias (CNAME) of mail.proofs.test, and nobody said" in problem
+    assert "(mailfleet dns add proofs.test, or take the alias at _acme-challenge" in problem
+    planted.may_write("proofs.test")
+    done = server.cli("certificate", "renew", HOST)
+    assert done.code == 0, done.err + done.out + server.output()
+    assert names(wait_until_shown(planted)) == [HOST]
+    assert {zone: planted.knot.everything(zone) for zone in DELEGATED} == before
+    assert server.rows("SELECT name FROM dns_record") == []
+
+
+@delegated
+def test_a_proof_that_a_crash_left_goes_though_no_order_can_be_made(planted: Plant) -> None:
+    server, before = planted.start().server, planted.knot.everything("proofs.test")
+    planted.may_write()
+    planted.may_write("proofs.test")
+    assert planted.resolver is not None
+    planted.resolver.freeze()  # the authority looks in vain, and the proof stays for as long
+    server.post(f"/v1/certificates/{HOST}/renew", {"new_key": False})
+    wait_until(lambda: planted.knot.everything("proofs.test") != before, 30, server.output)
+    server.kill("jobs")
+    server.kill_supervisor()
+    planted.pebble.close()
+    planted.knot.replace("shop.test", ["mail A 127.0.0.1", ALIAS.replace("proofs.test", "elsewhere.test")])
+    assert planted.knot.everything("proofs.test") != before
+    server.start()
+    wait_until(lambda: planted.knot.everything("proofs.test") == before, 30, server.output)
+    wait_until(lambda: server.rows("SELECT name FROM dns_record") == [], 10, server.output)
 
 
 @pytest.mark.parametrize("planted", [{"challenge": "http-01", "life_s": 24}], indirect=True)

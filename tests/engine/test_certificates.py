@@ -157,6 +157,9 @@ class _Made:
     async def suggested(self, chain: str) -> Suggestion:
         return Suggestion()
 
+    async def tidy(self) -> None:
+        pass
+
     async def issue(self, host: str, key: bytes, old: str = "") -> str:
         return AUTHORITY.issue([x509.DNSName(host)], key, NOW)
 

@@ -45,6 +45,9 @@ class _Advising:
             await self.meanwhile()
         return self.says
 
+    async def tidy(self) -> None:
+        pass
+
     async def issue(self, host: str, key: bytes, old: str = "") -> str:
         if self.fails:
             error = IssueError(self.fails)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -65,7 +67,12 @@ class Unbound:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
+    def freeze(self) -> None:
+        """It answers nothing any more."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+
     def close(self) -> None:
         """End it."""
+        os.kill(self._process.pid, signal.SIGCONT)
         self._process.terminate()
         self._process.wait(20)
