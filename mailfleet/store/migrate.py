@@ -12,6 +12,7 @@ import apsw
 
 from mailfleet.base.errors import ConfigError
 from mailfleet.store.database import Place
+from mailfleet.store.sqlite import BUSY_MS
 
 T = TypeVar("T")
 HEAD = "0012"  # a test compares it with the newest file in migrations/versions
@@ -25,6 +26,7 @@ def version_of(place: Place) -> str | None:
     if not place.exists():
         return None
     connection = apsw.Connection(str(place), flags=apsw.SQLITE_OPEN_READWRITE)
+    connection.set_busy_timeout(BUSY_MS)  # roles of a supervisor that was killed may not have ended yet
     try:
         if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alembic_version'").fetchall():
             return None
@@ -33,6 +35,9 @@ def version_of(place: Place) -> str | None:
     except (apsw.NotADBError, apsw.CorruptError) as error:
         what = f"the database cannot be read: {error}"
         raise ConfigError(what, where=str(place), mend="restore it from a backup, or give another --data") from None
+    except apsw.BusyError:
+        what = f"another program has kept the database locked for {BUSY_MS // 1000} s"
+        raise ConfigError(what, where=str(place), mend="end it (fuser names it), and start again") from None
     finally:
         connection.close()
 

@@ -24,6 +24,7 @@ from mailfleet.store.wake import Listener, wake_all
 from mailfleet.store.writer import Job, ThreadedDatabase
 
 T = TypeVar("T")
+BUSY_MS = 30_000  # that a connection waits for one that has locked the database
 # A long list dirties the same pages of its indexes commit after commit: a longer log writes them home once.
 _PRAGMAS = (
     "journal_mode=WAL",
@@ -99,7 +100,7 @@ class SqliteTx:
 def open_connection(path: Path, *, readonly: bool = False) -> apsw.Connection:
     """A connection with Mailfleet's pragmas: WAL, ``synchronous=FULL`` (a commit is on disk when it returns)."""
     connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(30_000)
+    connection.set_busy_timeout(BUSY_MS)
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}").fetchall()
     if readonly:

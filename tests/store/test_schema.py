@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import apsw
@@ -152,6 +153,24 @@ def test_a_file_that_is_no_database_is_told_and_kept(tmp_path: Path) -> None:
         migrate.upgrade(path)
     assert "backup" in caught.value.mend
     assert path.read_bytes() == before
+
+
+def test_a_start_waits_for_who_still_has_the_database(database_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = apsw.Connection(str(database_path))
+    other.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+    other.execute("BEGIN EXCLUSIVE").fetchall()
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(migrate.version_of, database_path)
+        assert wait([asked], 0.3).not_done, "it waits"
+        other.close()
+        assert asked.result(60) == migrate.HEAD
+    other = apsw.Connection(str(database_path))
+    other.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+    other.execute("BEGIN EXCLUSIVE").fetchall()
+    monkeypatch.setattr(migrate, "BUSY_MS", 1)
+    with pytest.raises(ConfigError, match="locked"):
+        migrate.version_of(database_path)
+    other.close()
 
 
 def test_an_upgrade_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:

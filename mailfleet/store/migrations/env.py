@@ -12,6 +12,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, event, pool
 
 from mailfleet.store.schema import metadata_for
+from mailfleet.store.sqlite import BUSY_MS
 
 
 def offline() -> None:
@@ -22,7 +23,9 @@ def offline() -> None:
 
 def online() -> None:
     """Upgrade SQLite."""
-    engine = create_engine(context.config.attributes["url"], poolclass=pool.NullPool)
+    engine = create_engine(
+        context.config.attributes["url"], poolclass=pool.NullPool, connect_args={"timeout": BUSY_MS / 1000}
+    )
 
     @event.listens_for(engine, "connect")
     def leave_transactions_to_us(driver: Any, _: Any) -> None:
