@@ -212,7 +212,12 @@ class Server:
     def kill(self, role: str) -> None:
         """SIGKILL to one role, as soon as it runs."""
         pid = wait_until(lambda: self.pids().get(role, 0), what=lambda: f"{role} does not run")
+        self.end(role, pid)
+
+    def end(self, role: str, pid: int) -> None:
+        """SIGKILL to the process of a role; over when it is gone, so that the next one to be killed is another."""
         os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: self.pids().get(role) != pid, what=lambda: f"{role} was killed and is still there")
 
     def kill_supervisor(self) -> None:
         """SIGKILL to the supervisor; the roles notice and stop by themselves."""

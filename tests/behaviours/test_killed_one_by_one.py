@@ -109,7 +109,7 @@ def kill(server: Server, role: str) -> set[str]:
     pid = wait_until(lambda: server.pids().get(role, 0), what=lambda: f"{role} does not run")
     os.kill(pid, signal.SIGSTOP)
     on_record = read_on_record(server.data / "run", int(role[-1])) if role.startswith("deliver-") else set()
-    os.kill(pid, signal.SIGKILL)
+    server.end(role, pid)
     if not on_record:
         return set()
     marks = ", ".join(map(str, on_record))
