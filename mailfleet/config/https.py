@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, field_serializer
 
 from mailfleet.config.listen import Listen
 from mailfleet.config.section import Section
+from mailfleet.mail.address import is_within
 
 _CAA = {  # what each authority says in its documents
     "letsencrypt.org": "letsencrypt.org",
@@ -72,7 +73,7 @@ class Acme(Section):
     def caa_name(self) -> str:
         """By which CAA records let the authority issue; empty where it is not known."""
         host = urlsplit(self.directory).hostname or ""
-        known = next((name for end, name in _CAA.items() if host == end or host.endswith(f".{end}")), "")
+        known = next((name for end, name in _CAA.items() if is_within(host, end)), "")
         return self.caa_identity or known
 
     @field_serializer("eab_key")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mailfleet.mail.address import is_within
 from mailfleet.mail.dmarc import organizational_domain
 from mailfleet.net.authoritative import Authoritative
-from mailfleet.policy.caa import Caa, climb, under
+from mailfleet.policy.caa import Caa, climb
 from mailfleet.store.dns import OwnRecord
 
 
@@ -16,7 +17,7 @@ async def read_caa(dns: Authoritative, host: str, own: Iterable[OwnRecord]) -> C
     registered = organizational_domain(host)
     found = Caa(host=host, own=ours)
     for name in climb(host):
-        if not under(name, registered):
+        if not is_within(name, registered):
             # A registry's, which hardly ever has any: not worth a question to each of its servers
             at, records = name, await dns.remembered(name, "CAA")
             answers = [("", records)]

@@ -19,6 +19,7 @@ from mailfleet.engine.key_records import Named
 from mailfleet.engine.renewal_times import RenewalTimes
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.sites import hosts_of
+from mailfleet.mail.address import is_within
 from mailfleet.net import tls_keys
 from mailfleet.net.tls_keys import challenge_certificate, read_chain
 from mailfleet.net.tls_names import loaded_context
@@ -377,7 +378,7 @@ class Certificates:
         if rules.covers(host, self._hostname):
             return False
         bare = host.removeprefix("*.")
-        above = [one for one in sending.all_domains(tx) if f".{bare}".endswith(f".{one.name}")]
+        above = [one for one in sending.all_domains(tx) if is_within(bare, one.name)]
         return bool(above) and max(above, key=lambda one: len(one.name)).tenant_id == actor.tenant_id
 
 

@@ -25,6 +25,7 @@ from mailfleet.engine.dmarc_views import (
 from mailfleet.engine.domain_facts import own_domain
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.shared import LongReads
+from mailfleet.mail.address import is_within
 from mailfleet.mail.dmarc import Policy, organizational_domain
 from mailfleet.mail.dmarc_report import DAY_S, AggregateReport, ReportRow, parse_report
 from mailfleet.mail.report_files import report_texts
@@ -97,7 +98,7 @@ class DmarcReports:
                 view = report_view(report)
                 taken.append(DmarcTakenView(report=view, known=not added, problems=list(one.problems[:20])))
             for domain in sending.of_tenant(tx, actor.tenant_id):  # what they mean is said soon
-                if any(not one.known and _speaks_of(one.report.domain, domain.name) for one in taken):
+                if any(not one.known and is_within(domain.name, one.report.domain) for one in taken):
                     sending.update(tx, domain._replace(next_check_ms=min(domain.next_check_ms, now_ms)))
             return DmarcTaken(items=taken)
 
@@ -265,7 +266,3 @@ def _concern(domain: SendingDomain) -> Concern:
         name = name.partition(".")[2]
         above.append(name)
     return Concern(domain.tenant_id, domain.name, tuple(above))
-
-
-def _speaks_of(policy_domain: str, domain: str) -> bool:
-    return policy_domain == domain or domain.endswith(f".{policy_domain}")

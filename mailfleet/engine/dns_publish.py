@@ -12,6 +12,7 @@ from typing import NamedTuple
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import ConflictError
 from mailfleet.engine.domain_checks import heard
+from mailfleet.mail.address import is_within
 from mailfleet.mail.dmarc import is_dmarc
 from mailfleet.mail.spf_record import is_spf
 from mailfleet.net.authoritative import Asked, Authoritative
@@ -56,7 +57,7 @@ class Zones(NamedTuple):
 
     def of(self, name: str) -> Target | None:
         """The target of the closest zone above a name."""
-        above = [one for one in self.targets if name == one.zone or name.endswith(f".{one.zone}")]
+        above = [one for one in self.targets if is_within(name, one.zone)]
         return max(above, key=lambda one: len(one.zone), default=None)
 
 

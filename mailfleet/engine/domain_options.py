@@ -12,7 +12,7 @@ from mailfleet.engine.domain_facts import own_domain
 from mailfleet.engine.domain_views import DomainSettings
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.sites import STS_PREFIX
-from mailfleet.mail.address import Address, domain_to_ascii
+from mailfleet.mail.address import Address, domain_to_ascii, is_within
 from mailfleet.mail.bimi import checked_logo
 from mailfleet.mail.dmarc import POLICIES
 from mailfleet.mail.mta_sts import MtaStsSyntaxError, StsPolicy, parse_policy
@@ -127,7 +127,7 @@ class DomainOptions:
 def _check_free(tx: Tx, domain: SendingDomain, host: str) -> None:
     """What lies in another sending domain below this one is that one's."""
     below = [one.name for one in sending.all_domains(tx) if one.name.endswith(f".{domain.name}")]
-    if any(host == one or host.endswith(f".{one}") for one in below):
+    if any(is_within(host, one) for one in below):
         raise _not_free(domain, host)
 
 

@@ -25,9 +25,9 @@ from mailfleet.engine.views import (
     SuppressionView,
     TokenView,
 )
-from mailfleet.mail.address import Address, domain_to_ascii
+from mailfleet.mail.address import Address, domain_to_ascii, is_within
 from mailfleet.mail.dkim import ED25519, RSA, SigningKey
-from mailfleet.policy.dmarc_removal import is_below, stays_for
+from mailfleet.policy.dmarc_removal import stays_for
 from mailfleet.policy.dns_plan import plan
 from mailfleet.policy.lifecycle import EventKind
 from mailfleet.policy.suppression import bounded
@@ -347,6 +347,6 @@ def _forget_reports(tx: Tx, domain: sending.SendingDomain, limit: int) -> int:
             count += dmarc.forget_domain(tx, domain.tenant_id, policy_domain, limit - count)
             continue
         authors = dmarc.authors(tx, domain.tenant_id, policy_domain)
-        gone = [one for one in authors if not any(is_below(one, other) for other in stays)]
+        gone = [one for one in authors if not any(is_within(one, other) for other in stays)]
         count += dmarc.forget_authors(tx, domain.tenant_id, policy_domain, gone, limit - count)
     return count

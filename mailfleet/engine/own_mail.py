@@ -8,7 +8,7 @@ from mailfleet.base.ids import IdGenerator
 from mailfleet.config.retry import Retry
 from mailfleet.engine.envelope import Envelope
 from mailfleet.engine.intake import Consignment
-from mailfleet.mail.address import Address
+from mailfleet.mail.address import Address, is_within
 from mailfleet.store import contents, queue, sending, sites, tenants
 from mailfleet.store.contents import Content
 from mailfleet.store.database import Tx
@@ -25,7 +25,7 @@ def sender_of(tx: Tx, given: str, local_part: str) -> Address | None:
     own = sending.of_tenant(tx, tenants.DEFAULT_TENANT)
     if given:
         address = Address.parse(given)
-        return address if any(f".{address.domain}".endswith(f".{one.name}") for one in own) else None
+        return address if any(is_within(address.domain, one.name) for one in own) else None
     oldest = min(own, key=lambda one: one.id, default=None)
     return Address.parse(f"{local_part}@{oldest.name}") if oldest is not None else None
 

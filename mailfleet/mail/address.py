@@ -112,6 +112,11 @@ def _wrong(text: str, what: str) -> InputError:
     return InputError(what, where=repr(text if len(text) <= 80 else text[:77] + "..."), mend="write it as name@domain")
 
 
+def is_within(name: str, domain: str) -> bool:
+    """Whether a domain is another or lies below it; both as A-labels in lower case, without a final dot."""
+    return name == domain or name.endswith(f".{domain}")
+
+
 @lru_cache(maxsize=65536)
 def domain_to_ascii(domain: str) -> str:
     """A domain name or address literal in canonical form: A-labels in lower case, no trailing dot. Raises ``InputError``."""

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from mailfleet.base.errors import InputError, MailfleetError
-from mailfleet.mail.address import domain_to_ascii
+from mailfleet.mail.address import domain_to_ascii, is_within
 from mailfleet.mail.dkim_canon import relaxed_body, relaxed_field, simple_body
 from mailfleet.mail.dkim_key import ED25519, PADDING, PREHASHED, RSA
 from mailfleet.mail.dkim_record import PublicKey, colon_list, parse_record, parse_tags
@@ -204,7 +204,7 @@ def _identity_domain(identity: str, domain: str) -> str:
         return domain
     _, at, host = identity.rpartition("@")
     found = domain_to_ascii(host) if at else ""
-    if found != domain and not found.endswith("." + domain):
+    if not is_within(found, domain):
         raise InputError("i= is not within the domain of d=")
     return found
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from mailfleet.base.errors import MailfleetError
+from mailfleet.mail.address import is_within
 from mailfleet.mail.spf_macro import (
     Address,
     MacroString,
@@ -150,7 +151,7 @@ class _Run:
         if one.mechanism == "ptr":
             names = yield from self.confirmed_names()
             target = target.lower()
-            return any(name == target or name.endswith(f".{target}") for name in names)
+            return any(is_within(name, target) for name in names)
         if one.mechanism == "mx":
             hosts = yield from self.mail_hosts(target)
         else:

@@ -13,6 +13,7 @@ from typing import Any
 import dns.exception
 import dns.rdata
 
+from mailfleet.mail.address import is_within
 from mailfleet.net.dns_update import Change, DnsUpdateError, Guard
 
 Place = tuple[str, str]  # a name relative to the zone (empty: the zone itself), and a type
@@ -117,6 +118,6 @@ def _bare(text: bytes) -> bytes:
 def _relative(zone: Any, name: str) -> str:
     below = name.lower().rstrip(".")
     apex = zone.name.rstrip(".")
-    if below != apex and not below.endswith(f".{apex}"):
+    if not is_within(below, apex):
         raise DnsUpdateError(f"{name} is not in the zone {apex}")
     return below.removesuffix(apex).rstrip(".")

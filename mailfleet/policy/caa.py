@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from mailfleet.mail.address import is_within
 from mailfleet.mail.dmarc import organizational_domain
 
 CRITICAL = 128  # of flags: who does not know the property makes no certificate (RFC 8659 4.1)
@@ -115,18 +116,13 @@ def _by_method(terms: Mapping[str, str], authority: Issuer) -> bool:
     return METHODS not in terms or not authority.methods or bool(allowed & set(authority.methods))
 
 
-def under(name: str, above: str) -> bool:
-    """Whether a name is another or below it."""
-    return name == above or name.endswith(f".{above}")
-
-
 def place(caa: Caa, domain: str) -> str:
     """Where a record that lets our authority in for a host of a domain belongs: beside those that shut it out.
 
     A set of our own closer to the host would shut out whoever the others name. Only where the others are above every name that is
     anybody's own, it is at the domain.
     """
-    if under(domain, caa.name) and not under(caa.name, organizational_domain(domain)):
+    if is_within(domain, caa.name) and not is_within(caa.name, organizational_domain(domain)):
         return domain
     return caa.name
 

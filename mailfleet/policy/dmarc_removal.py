@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mailfleet.mail.address import is_within
 from mailfleet.mail.dmarc import organizational_domain
 
 
@@ -17,15 +18,10 @@ def stays_for(policy_domain: str, removed: str, others: Sequence[str]) -> tuple[
     if organizational_domain(policy_domain) != home:
         return None
     left = [one for one in others if organizational_domain(one) == home]
-    above = [one for one in (removed, *left) if is_below(policy_domain, one)]
+    above = [one for one in (removed, *left) if is_within(policy_domain, one)]
     if above and left and max(above, key=len) != removed:
         return None
-    below = tuple(one for one in left if is_below(one, policy_domain))
-    if not above and left and not is_below(removed, policy_domain):
+    below = tuple(one for one in left if is_within(one, policy_domain))
+    if not above and left and not is_within(removed, policy_domain):
         return None
     return below
-
-
-def is_below(name: str, other: str) -> bool:
-    """Whether a name is another, or below it."""
-    return name == other or name.endswith(f".{other}")

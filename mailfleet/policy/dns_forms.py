@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from mailfleet.mail.address import is_within
 from mailfleet.policy.dns_plan import Wanted, rdata_text
 
 LABELS = {
@@ -75,7 +76,7 @@ def host_of(form: Form, name: str, zone: str) -> str:
     """A name as the form takes it."""
     if form.host == "absolute":
         return f"{name}."
-    if not zone or not (name == zone or name.endswith(f".{zone}")):
+    if not zone or not is_within(name, zone):
         return name
     return form.apex if name == zone else name.removesuffix(f".{zone}")
 

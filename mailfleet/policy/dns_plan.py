@@ -9,12 +9,13 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 from urllib.parse import quote
 
+from mailfleet.mail.address import is_within
 from mailfleet.mail.dmarc import DmarcRecord, DmarcSyntaxError, Policy, is_stricter
 from mailfleet.mail.dmarc import parse as parse_dmarc
 from mailfleet.mail.mta_sts import StsPolicy
 from mailfleet.mail.spf_macro import SpfSyntaxError, parse_domain_spec
 from mailfleet.mail.spf_record import MAX_LOOKUPS, Directive, SpfRecord, is_spf, parse
-from mailfleet.policy.caa import NOBODY, Caa, Issuer, lets_in, not_understood, place, under, value
+from mailfleet.policy.caa import NOBODY, Caa, Issuer, lets_in, not_understood, place, value
 
 Manner = Literal["own", "merge", "leave"]
 MAX_STRING = 255  # octets in one character-string (RFC 1035 3.3); a TXT record is several of them
@@ -158,7 +159,11 @@ def _caa(facts: Facts, existing: Existing) -> list[Wanted]:
             there += one.own  # what is there stays until it is known to be right
         elif not lets_in(one.records, facts.authority):
             name, text = place(one, facts.domain), value(facts.authority, one.records)
-            if text and not not_understood(one.records) and (under(name, facts.domain) or under(facts.domain, name)):
+            if (
+                text
+                and not not_understood(one.records)
+                and (is_within(name, facts.domain) or is_within(facts.domain, name))
+            ):
                 there.append((name, text))
     return [Wanted("caa", name, "CAA", text, purpose, "merge") for name, text in dict.fromkeys(there)]
 
