@@ -11,7 +11,6 @@ from typing import Any
 from mailfleet.base.errors import ConflictError, InputError
 from mailfleet.engine.dns_publish import Diff
 from mailfleet.engine.domain_views import ChangeView, ConflictView, FormField, PlannedRecord
-from mailfleet.mail.dmarc import organizational_domain
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_update import Change
 from mailfleet.policy.dns_forms import Form, fill
@@ -39,18 +38,12 @@ class PlanWriter:
         if form is None:
             raise InputError(f"{provider!r} is not known", where="for", mend=f"one of {', '.join(self._forms)}")
         names = list(dict.fromkeys(one.name for one in records if one.type != "PTR"))
-        zones = dict(zip(names, await asyncio.gather(*map(self._zone, names)), strict=True))
+        zones = dict(zip(names, await asyncio.gather(*map(self._dns.zone_of, names)), strict=True))
         answer["records"] = [
             _filled(view, form, one, zones.get(one.name, ""), self._ttl_s)
             for view, one in zip(made, records, strict=True)
         ]
         return {**answer, "provider": form.label, "provider_note": form.note, "provider_page": form.page}
-
-    async def _zone(self, name: str) -> str:
-        """The zone that a name is in. One that is not in the DNS yet will be its registered domain."""
-        zone, _, _ = await self._dns.servers_of(name)
-        registered = organizational_domain(name)
-        return zone if zone == registered or zone.endswith(f".{registered}") else registered
 
 
 def _filled(view: PlannedRecord, form: Form, wanted: Wanted, zone: str, ttl_s: int) -> PlannedRecord:

@@ -13,8 +13,8 @@ import structlog
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import BusyError, ConflictError, MailfleetError
 from mailfleet.engine.dns_publish import Diff, DnsPublisher, Zones
-from mailfleet.mail.dmarc import organizational_domain
-from mailfleet.net.authoritative import Authoritative, Led
+from mailfleet.mail.address import is_within
+from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_update import Change
 from mailfleet.policy.dns_plan import Wanted
 from mailfleet.store import dns as dns_rows
@@ -92,8 +92,8 @@ class DnsProofs:
         alias = f"{name} is an alias (CNAME) of {led.name}"
         target = zones.of(led.name)
         # A name below one that is delegated is not in the zone above, whoever may write to that
-        if target is None or led.zone.endswith(f".{target.zone}"):
-            mend = f"mailfleet dns add {_zone(led)}"
+        if target is None or (led.zone != target.zone and is_within(led.zone, target.zone)):
+            mend = f"mailfleet dns add {await self._dns.zone_of(led.name)}"
             if led.name == name:
                 what = f"nobody said how the zone of {name} is written to"
             else:
@@ -104,9 +104,3 @@ class DnsProofs:
             what = name if led.name == name else alias
             raise ConflictError(f"{what}: {led.words}", where="dns-01", mend="mend that; it is tried again by itself")
         return led.name
-
-
-def _zone(led: Led) -> str:
-    """The zone that a name is in, for people; where there is none below a registry's, what would be registered."""
-    registered = organizational_domain(led.name)
-    return led.zone if f".{led.zone}".endswith(f".{registered}") else registered

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from mailfleet.base.clock import Clock
 from mailfleet.base.errors import ConflictError, InputError, NotFoundError
 from mailfleet.base.ids import IdGenerator
 from mailfleet.base.secretbox import SecretBox
+from mailfleet.engine.dns_publish import Zones
 from mailfleet.engine.domain_views import ZoneView
 from mailfleet.engine.requests import Actor
 from mailfleet.mail.address import domain_to_ascii
@@ -76,6 +77,11 @@ class DnsZones:
                 self._ids.next(), actor.tenant_id, name, "octodns", "", "", "", sealed, now_ms, provider, shown
             )
         )  # fmt: skip
+
+    async def by_hand(self, names: Iterable[str]) -> set[str]:
+        """Of these names, those for whose zone nobody said how it is written to."""
+        zones = Zones(await self._database.read(dns_rows.targets))
+        return {one for one in names if zones.of(one) is None}
 
     async def _add(self, target: Target) -> ZoneView:
         name = target.zone

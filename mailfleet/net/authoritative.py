@@ -21,6 +21,7 @@ import dns.rdatatype
 import dns.rrset
 
 from mailfleet.base.clock import SystemClock
+from mailfleet.mail.address import is_within
 from mailfleet.mail.dmarc import organizational_domain
 from mailfleet.net.dns_query import DnsQuerier, DnsTemporary
 from mailfleet.net.guard import ForbiddenDestinationError, check_destination
@@ -178,26 +179,33 @@ class Authoritative:
         labels = name.split(".")
         zones = [".".join(labels[place:]) or "." for place in range(len(labels) + 1)]
         registered = organizational_domain(name)
-        mine = [zone for zone in zones if zone.endswith(registered)]
+        mine = [zone for zone in zones if is_within(zone, registered)]
         words = ""
         # Where nobody answers for a domain, all names of it are waited for at once; what is above it is seldom needed
-        answers = await asyncio.gather(*(self._querier.ask(zone, "NS") for zone in mine), return_exceptions=True)
-        known = dict(zip(mine, answers, strict=True))
+        known = dict(zip(mine, await asyncio.gather(*map(self._name_servers, mine)), strict=True))
         for zone in zones:
-            try:
-                answer = known.get(zone) or await self._querier.ask(zone, "NS")
-                if isinstance(answer, BaseException):
-                    raise answer
-            except DnsTemporary as error:
-                words = str(error)
-                continue
-            if answer.records:
-                names = sorted({record.rstrip(".") for record in answer.records})
+            names, why = known[zone] if zone in known else await self._name_servers(zone)
+            words = why or words
+            if names:
                 found = [one for some in await asyncio.gather(*map(self._addresses, names)) for one in some]
                 if not found:
                     return zone, [], f"none of the name servers of {zone} has an address: {', '.join(names)}"
                 return zone, found[:_MAX_SERVERS], ""
         return "", [], words or f"there is no zone for {name}"
+
+    async def zone_of(self, name: str) -> str:
+        """The zone that a name is in. One that is not in the DNS yet will be its registered domain."""
+        zone, _, _ = await self.servers_of(name)
+        registered = organizational_domain(name)
+        return zone if is_within(zone, registered) else registered
+
+    async def _name_servers(self, zone: str) -> tuple[list[str], str]:
+        """Their names, none where no zone begins, and why that is not known."""
+        try:
+            answer = await self._querier.ask(zone, "NS")
+        except DnsTemporary as error:
+            return [], str(error)
+        return sorted({record.rstrip(".") for record in answer.records}), ""
 
     async def _addresses(self, name: str) -> list[_Server]:
         found: list[_Server] = []

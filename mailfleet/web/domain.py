@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from mailfleet.base.errors import InputError
 from mailfleet.engine.domain_options import MODES, ROLLOUTS
 from mailfleet.engine.domain_views import DomainSettings
+from mailfleet.mail.address import is_within
 from mailfleet.mail.bimi import MAX_BYTES
 from mailfleet.mail.dmarc import POLICIES
 from mailfleet.web.certificates import certificates_of
@@ -191,7 +192,7 @@ class DomainPage:
             "not_good": sorted(
                 (one for one in checks.checks if one.state != "ok"), key=lambda one: STATES.index(one.state)
             ),
-            "certificates": [one for one in every if one["view"].host.endswith(f".{checks.domain}")],
+            "certificates": [one for one in every if is_within(one["view"].host, checks.domain)],
             "may_manage": "manage" in actor.scopes,
         }
 

@@ -38,12 +38,12 @@ class DnsPart:
                     diff = await self._domains.publish(session.actor, plan.domain, adopt=how == ADOPT, dry_run=True)
             except TimeoutError:
                 late = True
-        zones = [one.zone for one in await self._zones.all()]
+        names = {one.name for one in plan.records}
         return {
             "diff": _shown(diff, plan, checks) if diff else None,
             "late": late,
             "done": _shown(done, plan, checks) if isinstance(done, PublishView) else None,
-            "by_hand": not any(_is_in(one.name, zones) for one in plan.records),
+            "by_hand": await self._zones.by_hand(names) == names,
             "adopt": how == ADOPT,
         }
 
@@ -71,7 +71,7 @@ class DnsPart:
         signing = await self._rotation.keys(session.actor, name)
         checks = {one.name: one for one in (await self._domains.standing(session.actor, name)).checks}
         may_manage = "manage" in session.actor.scopes
-        zones = [one.zone for one in await self._zones.all()] if may_manage else []
+        place = f"_domainkey.{signing.domain}"
         stages = {one.stage for one in signing.keys}
         return {
             "domain": signing.domain,
@@ -79,12 +79,12 @@ class DnsPart:
             "keys": [
                 {
                     "view": one,
-                    "record": f"{one.selector}._domainkey.{signing.domain}",
+                    "record": f"{one.selector}.{place}",
                     "check": checks.get(f"dkim:{one.selector}"),
                 }
                 for one in signing.keys
             ],
-            "keys_by_hand": may_manage and not _is_in(f"x._domainkey.{signing.domain}", zones),
+            "keys_by_hand": may_manage and bool(await self._zones.by_hand([place])),
             "may_rotate": may_manage and "next" not in stages,
             "may_leak": may_manage and bool(stages & {"active", "old"}),
             "may_manage": may_manage,
@@ -98,10 +98,6 @@ class DnsPart:
 
 def _place(domain: str) -> str:
     return f"/domains/{domain}"
-
-
-def _is_in(name: str, zones: Iterable[str]) -> bool:
-    return any(name == zone or name.endswith(f".{zone}") for zone in zones)
 
 
 def _shown(view: PublishView, plan: PlanView, checks: Sequence[CheckView]) -> dict[str, Any]:
