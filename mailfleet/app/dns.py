@@ -20,7 +20,6 @@ from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.dns_zones import DnsZones, zone_label
 from mailfleet.engine.domain_checks import DomainChecker
-from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.key_records import KeyRecords
@@ -29,6 +28,7 @@ from mailfleet.engine.server_checks import ServerChecker
 from mailfleet.engine.server_dns import ServerDns
 from mailfleet.engine.server_facts import Install, TlsPort
 from mailfleet.engine.shared import LongReads
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_provider import ProviderZone
 from mailfleet.net.dns_query import DnsQuerier
@@ -75,8 +75,7 @@ def dmarc_reports_of(base: Base, nameservers: list[str], reads: LongReads) -> Dm
         reads,
         addresses_of,
         names.of,
-        hostname=base.hostname,
-        ehlo_name=base.settings.delivery.ehlo_name,
+        defaults=source_defaults(base),
         clock=base.clock,
         ids=base.ids,
     )
@@ -159,15 +158,8 @@ def next_key_ms(settings: Settings) -> int:
 
 
 def _checker(base: Base, nameservers: list[str], authoritative: Authoritative) -> DomainChecker:
-    settings = base.settings
-    resolver = Resolver(nameservers, settings.dns.timeout_s, base.clock)
-    return DomainChecker(
-        authoritative,
-        secure_dns(base),
-        fetcher_of(base, resolver),
-        private=settings.at_home,
-        ehlo_name=settings.delivery.ehlo_name,
-    )
+    fetcher = fetcher_of(base, Resolver(nameservers, base.settings.dns.timeout_s, base.clock))
+    return DomainChecker(authoritative, secure_dns(base), fetcher, defaults=source_defaults(base))
 
 
 def _plan_writer(base: Base, authoritative: Authoritative) -> PlanWriter:
@@ -176,12 +168,9 @@ def _plan_writer(base: Base, authoritative: Authoritative) -> PlanWriter:
 
 def source_defaults(base: Base) -> SourceDefaults:
     """What the settings say of sources."""
-    settings = base.settings
-    return SourceDefaults(base.hostname, settings.delivery.ehlo_name, _addresses(settings), settings.at_home)
-
-
-def _addresses(settings: Settings) -> tuple[str, ...]:
-    return tuple(one for one in (settings.delivery.source_ipv4, settings.delivery.source_ipv6) if one)
+    delivery = base.settings.delivery
+    addresses = tuple(one for one in (delivery.source_ipv4, delivery.source_ipv6) if one)
+    return SourceDefaults(base.hostname, delivery.ehlo_name, addresses, base.settings.at_home)
 
 
 def _issuer(settings: Settings) -> Issuer:
@@ -190,16 +179,8 @@ def _issuer(settings: Settings) -> Issuer:
 
 
 def _install(base: Base) -> Install:
-    settings, delivery = base.settings, base.settings.delivery
-    return Install(
-        base.hostname.lower(),
-        delivery.ehlo_name,
-        _addresses(settings),
-        settings.at_home,
-        _issuer(settings),
-        tuple(_tls_ports(settings)),
-        settings.dns.tlsa,
-    )
+    settings = base.settings
+    return Install(source_defaults(base), _issuer(settings), tuple(_tls_ports(settings)), settings.dns.tlsa)
 
 
 def _tls_ports(settings: Settings) -> list[TlsPort]:

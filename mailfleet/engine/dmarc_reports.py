@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import cast
@@ -25,6 +24,7 @@ from mailfleet.engine.dmarc_views import (
 from mailfleet.engine.domain_facts import own_domain
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.shared import LongReads
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.mail.address import is_within
 from mailfleet.mail.dmarc import Policy, organizational_domain
 from mailfleet.mail.dmarc_report import DAY_S, AggregateReport, ReportRow, parse_report
@@ -33,7 +33,6 @@ from mailfleet.policy import dmarc_rollout as rules
 from mailfleet.policy import dns_checks
 from mailfleet.policy.dmarc_marks import marks_of
 from mailfleet.policy.dmarc_rollout import JUDGED, LOOK_DAYS, RECENT_DAYS, Advice, Evidence
-from mailfleet.policy.egress import ehlo_name
 from mailfleet.store import dmarc as rows
 from mailfleet.store import dns as dns_rows
 from mailfleet.store import egress, sending
@@ -61,14 +60,13 @@ class DmarcReports:
         addresses_of: Callable[[str], Awaitable[Collection[str]]],
         names_of: Callable[[Collection[str], float], Awaitable[Mapping[str, str]]],
         *,
-        hostname: str,
-        ehlo_name: str = "",
+        defaults: SourceDefaults,
         clock: Clock,
         ids: IdGenerator,
     ) -> None:
         self._database, self._reads = database, reads
         self._addresses_of, self._names_of = addresses_of, names_of
-        self._hostname, self._ehlo_name, self._clock, self._ids = hostname, ehlo_name, clock, ids
+        self._defaults, self._clock, self._ids = defaults, clock, ids
 
     # For people
 
@@ -179,8 +177,10 @@ class DmarcReports:
         found = {one.address: one.name for one in sources if one.address}
         names: dict[str, str] = {}
         for one in sources:
-            if not one.address or not ipaddress.ip_address(one.address).is_global:
-                names.setdefault(ehlo_name(one.ehlo_name, self._ehlo_name, self._hostname), one.name)
+            for address in self._defaults.public(one):
+                found.setdefault(address, one.name)
+            if self._defaults.by_name(one):
+                names.setdefault(self._defaults.name(one.ehlo_name), one.name)
         try:
             async with asyncio.timeout(LOOK_UP_WITHIN_S):
                 for host, addresses in zip(names, await asyncio.gather(*map(self._addresses_of, names)), strict=True):

@@ -9,6 +9,7 @@ from functools import reduce
 from typing import TypeVar
 
 from mailfleet.engine.caa_reading import read_caa
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.mail import dmarc as dmarc_rules
 from mailfleet.mail.mta_sts import StsPolicy
 from mailfleet.mail.spf import Answer, Question, check_host
@@ -20,7 +21,6 @@ from mailfleet.policy import dns_checks, host_checks, sts_checks
 from mailfleet.policy.caa import Caa, place
 from mailfleet.policy.dns_checks import Check, Heard, both
 from mailfleet.policy.dns_plan import Existing, Facts, Wanted, plan
-from mailfleet.policy.egress import ehlo_name
 from mailfleet.store.dns import OwnRecord
 from mailfleet.store.egress import Egress
 
@@ -30,11 +30,7 @@ MANY_NAMES = 4  # in an SPF record, each a look-up of the ten that there may be 
 
 
 class DomainChecker:
-    """For one process. ``secure``: a resolver that validates, if there is one to be asked.
-
-    ``private``: addresses that no public DNS knows are looked up all the same, in test networks. ``ehlo_name``: of sources that
-    have none of their own; empty: the server's.
-    """
+    """For one process. ``secure``: a resolver that validates, if there is one to be asked."""
 
     def __init__(
         self,
@@ -42,11 +38,9 @@ class DomainChecker:
         secure: SecureDns | None,
         fetcher: PolicyFetcher,
         *,
-        private: bool,
-        ehlo_name: str = "",
+        defaults: SourceDefaults,
     ) -> None:
-        self._dns, self._secure, self._fetcher, self._private = authoritative, secure, fetcher, private
-        self._ehlo_name = ehlo_name
+        self._dns, self._secure, self._fetcher, self._defaults = authoritative, secure, fetcher, defaults
 
     async def existing(self, facts: Facts, own: Sequence[OwnRecord]) -> Existing:
         """What others have at the names that are shared with them; ``own`` are the records that we put into the DNS."""
@@ -126,9 +120,9 @@ class DomainChecker:
 
     async def _return_path_spf(self, facts: Facts, sources: Sequence[Egress]) -> Check:
         named = [one for one in sources if one.address in facts.addresses]
-        says = [(one.name, one.address, self._ehlo(one.ehlo_name, facts)) for one in named]
+        says = [(one.name, one.address, self._defaults.name(one.ehlo_name)) for one in named]
         rest = set(facts.addresses) - {one.address for one in named}
-        says += [(address, address, self._ehlo("", facts)) for address in sorted(rest)]
+        says += [(address, address, self._defaults.name()) for address in sorted(rest)]
         found = await asyncio.gather(*(self._dns.ask(one, "A") for one in facts.names))
         says += [(name, text, name) for name, one in zip(facts.names, found, strict=True) for text in one.records[:1]]
         domain = facts.return_path_host
@@ -182,14 +176,10 @@ class DomainChecker:
         mx, address = await asyncio.gather(self._dns.ask(facts.domain, "MX"), self._dns.ask(facts.domain, "A"))
         return host_checks.replies(known(mx), known(address), mx.why)
 
-    def _ehlo(self, own: str, facts: Facts) -> str:
-        """As deliveries say it, for the DNS."""
-        return ehlo_name(own, self._ehlo_name, facts.hostname).rstrip(".")
-
     async def _source(self, source: Egress, facts: Facts) -> list[Check]:
         address = ipaddress.ip_address(source.address)
-        ehlo = self._ehlo(source.ehlo_name, facts)
-        if not address.is_global and not self._private:
+        ehlo = self._defaults.name(source.ehlo_name)
+        if not self._defaults.counts(source.address):
             why = f"{address} is no public address: no public DNS knows it"
             return [Check(f"ptr:{source.name}", "unknown", "", ehlo, why)]
         host = await self.host(ehlo, f"host:{source.name}", (str(address),))

@@ -4,41 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 from mailfleet.base.errors import NotFoundError
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.sites import hosts_of, logo_path, policy_of
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.mail.address import domain_to_ascii
 from mailfleet.mail.dmarc import Policy
 from mailfleet.policy.caa import NOBODY, Issuer
 from mailfleet.policy.dns_plan import Facts
-from mailfleet.policy.egress import ehlo_name
 from mailfleet.store import certificates, egress, sending
 from mailfleet.store.database import Tx
 from mailfleet.store.egress import Egress
 from mailfleet.store.sending import DkimKey, SendingDomain
-
-
-class SourceDefaults(NamedTuple):
-    """What sources have that name nothing themselves: ``ehlo_name``, or else ``hostname``, and ``addresses``.
-
-    ``private``: addresses that no public DNS knows count all the same, in test networks.
-    """
-
-    hostname: str
-    ehlo_name: str = ""
-    addresses: tuple[str, ...] = ()
-    private: bool = False
-
-    def public(self, source: Egress) -> list[str]:
-        """The addresses from which its mail comes, for all the world; empty where they are not known here."""
-        given = (source.address,) if source.address else self.addresses
-        return [text for text in given if self.private or ipaddress.ip_address(text).is_global]
-
-    def name(self, source: Egress) -> str:
-        """As it is said in EHLO, for the DNS: it leads to where mail comes from."""
-        return ehlo_name(source.ehlo_name, self.ehlo_name, self.hostname).lower().rstrip(".")
 
 
 def sources(tx: Tx, tenant_id: int) -> list[Egress]:
@@ -63,7 +42,7 @@ def facts(
         defaults.hostname,
         tuple((key.selector, key.public_record) for key in keys),
         tuple(sorted(addresses, key=lambda text: ipaddress.ip_address(text).packed)),
-        tuple(sorted({defaults.name(one) for one in found if _by_name(one, defaults)})),
+        tuple(sorted({defaults.name(one.ehlo_name) for one in found if defaults.by_name(one)})),
         cast("Policy", domain.dmarc_policy),
         domain.dmarc_reports_to,
         policy_of(domain),
@@ -75,12 +54,6 @@ def facts(
         with_account(tx, authority),
         tuple(hosts_of(domain)),
     )
-
-
-def _by_name(source: Egress, defaults: SourceDefaults) -> bool:
-    """Whether where its mail comes from is known by its name only: a private address, or a family that the system chooses."""
-    public = defaults.public(source)
-    return not public or (not source.address and len({":" in text for text in public}) < 2)
 
 
 def with_account(tx: Tx, authority: Issuer) -> Issuer:

@@ -18,9 +18,10 @@ from mailfleet.engine.dmarc_reports import DmarcReports
 from mailfleet.engine.dns_plans import PlanWriter, hold_to, published
 from mailfleet.engine.dns_publish import DnsPublisher, Zones
 from mailfleet.engine.domain_checks import DomainChecker
-from mailfleet.engine.domain_facts import SourceDefaults, facts, own_domain, sources
+from mailfleet.engine.domain_facts import facts, own_domain, sources
 from mailfleet.engine.domain_views import ChecksView, PastCheckView, PlanView, PublishView
 from mailfleet.engine.requests import Actor
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.mail.address import domain_to_ascii
 from mailfleet.mail.dmarc import Policy
 from mailfleet.policy import dns_checks

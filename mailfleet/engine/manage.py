@@ -15,8 +15,9 @@ from mailfleet.base.ids import CredentialId, IdGenerator, TenantId, TokenId
 from mailfleet.base.secretbox import SecretBox, secret_hash
 from mailfleet.engine.accept import known_stream
 from mailfleet.engine.catalog import Catalog, key_label
-from mailfleet.engine.domain_facts import SourceDefaults, facts, own_domain
+from mailfleet.engine.domain_facts import facts, own_domain
 from mailfleet.engine.requests import Actor
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.engine.views import (
     CredentialView,
     DnsRecordView,

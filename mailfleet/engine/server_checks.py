@@ -11,7 +11,7 @@ from mailfleet.base.clock import rfc3339
 from mailfleet.engine.caa_reading import read_caa
 from mailfleet.engine.certificate_views import HostKeys
 from mailfleet.engine.domain_checks import DomainChecker, heard, known
-from mailfleet.engine.server_facts import Install, counts
+from mailfleet.engine.server_facts import Install
 from mailfleet.mail.spf import SpfResult, check_host
 from mailfleet.mail.spf_record import is_spf
 from mailfleet.net.authoritative import Asked, Authoritative
@@ -100,7 +100,7 @@ class ServerChecker:
 
     async def _addresses(self, name: str) -> list[str]:
         four, six = await asyncio.gather(self._dns.ask(name, "A"), self._dns.ask(name, "AAAA"))
-        return [text for text in (*four.records, *six.records) if counts(text, self._install)]
+        return [text for text in (*four.records, *six.records) if self._install.defaults.counts(text)]
 
     async def _passes(self, facts: ServerFacts, name: str) -> bool:
         results = await self._evaluated(facts, name)

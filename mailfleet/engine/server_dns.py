@@ -198,7 +198,7 @@ class ServerDns:
         install = self._install
         keys = await self._certificates.keys_of(install.hostname)
         (own, zones), found, authority = await self._database.read(
-            lambda tx: (_own(tx), senders(tx, install), with_account(tx, install.authority))
+            lambda tx: (_own(tx), senders(tx, install.defaults), with_account(tx, install.authority))
         )
         digests = tuple(dict.fromkeys(one for one in (keys.shown, keys.next, *also) if one))
         why = "" if keys.shown else _NO_KEY[keys.source]

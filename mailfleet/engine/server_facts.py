@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.policy.caa import Issuer
-from mailfleet.policy.egress import ehlo_name
 from mailfleet.policy.server_plan import Sender
 from mailfleet.store import egress
 from mailfleet.store.database import Tx
@@ -27,34 +26,25 @@ class TlsPort(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Install:
-    """What the settings say. ``ehlo_name`` and ``addresses`` are of sources that name none themselves.
+    """What the settings say. ``tlsa``: keys are named at all."""
 
-    ``private``: addresses that no public DNS knows count all the same, in test networks. ``tlsa``: keys are named at all.
-    """
-
-    hostname: str
-    ehlo_name: str
-    addresses: tuple[str, ...]
-    private: bool
+    defaults: SourceDefaults
     authority: Issuer
     ports: tuple[TlsPort, ...]
     tlsa: bool = True
 
+    @property
+    def hostname(self) -> str:
+        """The server's name, for the DNS."""
+        return self.defaults.hostname.lower()
 
-def senders(tx: Tx, install: Install) -> list[Sender]:
+
+def senders(tx: Tx, defaults: SourceDefaults) -> list[Sender]:
     """Every source that was not retired, once for each address; without one where no public one is known."""
     found = []
     for one in egress.all_egresses(tx):
         if one.kind != "source" or one.state == "retired":
             continue
-        name = ehlo_name(one.ehlo_name, install.ehlo_name, install.hostname).lower().rstrip(".")
-        given = (one.address,) if one.address else install.addresses
-        addresses = [str(ipaddress.ip_address(text)) for text in given]
-        public = [text for text in addresses if counts(text, install)]
-        found += [Sender(one.name, text, name) for text in public or [""]]
+        name = defaults.name(one.ehlo_name)
+        found += [Sender(one.name, text, name) for text in defaults.public(one) or [""]]
     return found
-
-
-def counts(address: str, install: Install) -> bool:
-    """Whether the DNS can say anything of it."""
-    return install.private or ipaddress.ip_address(address).is_global

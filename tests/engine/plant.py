@@ -31,7 +31,6 @@ from mailfleet.engine.connect import Connector, Way
 from mailfleet.engine.counts import DeliveryCounts
 from mailfleet.engine.descriptors import Descriptors
 from mailfleet.engine.dmarc_reports import DmarcReports
-from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.gate import Gate
 from mailfleet.engine.journal import Journal
 from mailfleet.engine.lane import Lane
@@ -47,6 +46,7 @@ from mailfleet.engine.requests import Actor, CampaignRequest, MessageRequest, Re
 from mailfleet.engine.schedule import Scheduler
 from mailfleet.engine.settle import Settler
 from mailfleet.engine.shared import LongReads
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.engine.upload import Upload
 from mailfleet.engine.views import CampaignAccepted
 from mailfleet.engine.warming import Warming
@@ -145,17 +145,9 @@ class Plant:
         self.observer = Observer(
             self.database, self.reads, screen, self.backlog, self.clock, sandbox=False, time_scale=self.time_scale
         )
-        self.manager = Manager(
-            self.database,
-            self.catalog,
-            self.box,
-            defaults=SourceDefaults(HOST, private=True),
-            clock=self.clock,
-            ids=self.ids,
-        )
-        self.dmarc = DmarcReports(
-            self.database, self.reads, no_addresses, no_names, hostname=HOST, clock=self.clock, ids=self.ids
-        )
+        told: dict[str, Any] = {"defaults": SourceDefaults(HOST, private=True), "clock": self.clock, "ids": self.ids}
+        self.manager = Manager(self.database, self.catalog, self.box, **told)
+        self.dmarc = DmarcReports(self.database, self.reads, no_addresses, no_names, **told)
         self.maintainer = Maintainer(self.database, self.folder, self.clock, dmarc=self.dmarc)
         self.notices = Notices(self.catalog, hostname=HOST, **common)
         self.classifier = classifier()

@@ -10,9 +10,9 @@ import pytest
 
 from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.domain_checks import DomainChecker
-from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.domain_views import CheckView
 from mailfleet.engine.domains import Domains
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.policy_fetch import PolicyFetcher
@@ -87,9 +87,10 @@ async def looking(plant: Plant, knot: Knot) -> Domains:
         Resolver([knot.address], 1, plant.clock), verified_context(""), port=9, ipv6=False, loopback_only=True
     )
     publisher: Any = None  # nothing is published
+    defaults = SourceDefaults("mail.host.test", private=True)
     return Domains(
-        plant.database, DomainChecker(dns, None, fetcher, private=True), publisher, PlanWriter(dns, {}, 1), plant.dmarc,
-        defaults=SourceDefaults("mail.host.test", private=True), clock=plant.clock, ids=plant.ids, time_scale=1, authority=CA,
+        plant.database, DomainChecker(dns, None, fetcher, defaults=defaults), publisher, PlanWriter(dns, {}, 1), plant.dmarc,
+        defaults=defaults, clock=plant.clock, ids=plant.ids, time_scale=1, authority=CA,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from mailfleet.base.ids import TenantId
 from mailfleet.engine.dmarc_reports import KEEP_DAYS, DmarcReports
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.requests import Actor
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.store import egress, sending
 from mailfleet.store.sending import SendingDomain
 from tests.engine.plant import DOMAIN, HOST, NOW_MS, OWNER, Plant, no_addresses, no_names
@@ -160,7 +161,7 @@ async def test_what_a_domain_without_own_addresses_sends_is_known_by_where_the_s
 
     found = DmarcReports(
         plant.database, plant.reads, here, no_names,
-        hostname=HOST, ehlo_name="out.shop.example", clock=plant.clock, ids=plant.ids,
+        defaults=SourceDefaults(HOST, "out.shop.example"), clock=plant.clock, ids=plant.ids,
     )  # fmt: skip
     await plant.database.write(lambda tx: egress.ensure_default(tx, NOW_MS))
     await days(found, record("192.0.2.80", dkim="fail", signatures=[]), count=1)
@@ -174,7 +175,13 @@ async def test_who_is_not_ours_has_a_name(plant: Plant) -> None:
         return {"203.0.113.9": "host9.example", "2001:db8::1": "six.example"}
 
     found = DmarcReports(
-        plant.database, plant.reads, no_addresses, names, hostname=HOST, clock=plant.clock, ids=plant.ids
+        plant.database,
+        plant.reads,
+        no_addresses,
+        names,
+        defaults=SourceDefaults(HOST),
+        clock=plant.clock,
+        ids=plant.ids,
     )
     await Fleet(plant.database, plant.box, plant.clock).add_source(OWNER, "s1", {"address": OURS})
     crm = record("198.51.100.7", 40, dkim="fail", signatures=[("crm.example", "k", "pass")])
@@ -198,7 +205,7 @@ async def test_a_source_behind_another_address_is_known_by_its_name(plant: Plant
         return {"out.shop.example": ["192.0.2.81"]}.get(host, [])
 
     found = DmarcReports(
-        plant.database, plant.reads, look_up, no_names, hostname=HOST, clock=plant.clock, ids=plant.ids
+        plant.database, plant.reads, look_up, no_names, defaults=SourceDefaults(HOST), clock=plant.clock, ids=plant.ids
     )
     fleet = Fleet(plant.database, plant.box, plant.clock)
     await fleet.add_source(OWNER, "inside", {"address": "10.0.0.7", "ehlo_name": "out.shop.example"})

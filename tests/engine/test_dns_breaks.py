@@ -18,11 +18,11 @@ from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.dns_zones import DnsZones, zone_label
 from mailfleet.engine.domain_checks import DomainChecker
-from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.domain_views import CheckView
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.fleet_views import MemberView
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.dns_update import DynamicUpdate
@@ -73,10 +73,11 @@ class World:
     def looking_through(self, resolver: Unbound) -> Domains:
         plant: Any = self.plant
         secure = SecureDns(("127.0.0.1", resolver.port), 3, plant.clock, loopback_only=True)
-        checker = DomainChecker(self.authoritative, secure, self.fetcher, private=True)
+        defaults = SourceDefaults(HOST, private=True)
+        checker = DomainChecker(self.authoritative, secure, self.fetcher, defaults=defaults)
         return Domains(
             plant.database, checker, self.publisher, PlanWriter(self.authoritative, {}, 1), plant.dmarc,
-            defaults=SourceDefaults(HOST, private=True), clock=plant.clock, ids=plant.ids, time_scale=1,
+            defaults=defaults, clock=plant.clock, ids=plant.ids, time_scale=1,
         )  # fmt: skip
 
     async def publish(self) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mailfleet.engine.domain_facts import SourceDefaults, facts
+from mailfleet.engine.domain_facts import facts
 from mailfleet.engine.fleet import Fleet
 from mailfleet.engine.fleet_views import MemberView
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.policy.dns_plan import Facts
 from mailfleet.store import egress, sending
 from mailfleet.store.database import Tx

@@ -13,8 +13,8 @@ import pytest
 
 from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.domain_checks import DomainChecker
-from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.domains import AT_ONCE, Domains
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.policy_fetch import PolicyFetcher
@@ -55,10 +55,11 @@ def looking(plant: Plant, knot: Knot, timeout_s: float) -> Domains:
         Resolver([knot.address], 1, plant.clock), verified_context(""), port=9, ipv6=False, loopback_only=True
     )
     publisher: Any = None  # nothing is published
+    defaults = SourceDefaults(HOST, private=True)
     return Domains(
-        plant.database, DomainChecker(authoritative, None, fetcher, private=True), publisher,
+        plant.database, DomainChecker(authoritative, None, fetcher, defaults=defaults), publisher,
         PlanWriter(authoritative, {}, 1), plant.dmarc,
-        defaults=SourceDefaults(HOST, private=True), clock=plant.clock, ids=plant.ids, time_scale=1,
+        defaults=defaults, clock=plant.clock, ids=plant.ids, time_scale=1,
     )  # fmt: skip
 
 

@@ -8,9 +8,9 @@ from mailfleet.base.errors import ConfigError, ConflictError, InputError, NotFou
 from mailfleet.base.ids import TenantId
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine.catalog import key_label
-from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.manage import Manager
 from mailfleet.engine.requests import Actor
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.mail.dkim import SigningKey
 from tests.engine.plant import DOMAIN, HOST, OWNER, Plant
 

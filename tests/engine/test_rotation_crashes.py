@@ -15,9 +15,9 @@ from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.dns_zones import DnsZones, zone_label
 from mailfleet.engine.domain_checks import DomainChecker
-from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.rotation import KEEP_OLD_MS, REFUSED_WAIT_S, TAKEN_UP_MS, Rotation
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.mail.dkim import ED25519, sign
 from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.dns_query import DnsQuerier
@@ -141,16 +141,10 @@ class World:
 
         publisher = DnsPublisher(database, authoritative, self._writer_of(deadline), plant.clock, ttl_s=1)
         common = {"clock": plant.clock, "ids": plant.ids, "time_scale": 1}
-        checker: Any = DomainChecker(authoritative, None, None, private=True)  # type: ignore[arg-type]  # nothing is fetched
-        domains = Domains(
-            database,
-            checker,
-            publisher,
-            PlanWriter(authoritative, {}, 1),
-            plant.dmarc,
-            defaults=SourceDefaults(HOST, private=True),
-            **common,
-        )
+        defaults = SourceDefaults(HOST, private=True)
+        checker: Any = DomainChecker(authoritative, None, None, defaults=defaults)  # type: ignore[arg-type]  # nothing is fetched
+        writer = PlanWriter(authoritative, {}, 1)
+        domains = Domains(database, checker, publisher, writer, plant.dmarc, defaults=defaults, **common)
         catalog = Catalog(database, plant.box, plant.clock)
         return Rotation(database, plant.box, catalog, domains, publisher, hostname=HOST, **common), domains, catalog
 

@@ -31,7 +31,6 @@ from mailfleet.engine.dns_plans import PlanWriter
 from mailfleet.engine.dns_publish import DnsPublisher
 from mailfleet.engine.dns_zones import DnsZones, zone_label
 from mailfleet.engine.domain_checks import DomainChecker
-from mailfleet.engine.domain_facts import SourceDefaults
 from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domains import Domains
 from mailfleet.engine.explain_limits import LimitsExplainer
@@ -47,6 +46,7 @@ from mailfleet.engine.server_dns import ServerDns
 from mailfleet.engine.server_facts import Install, TlsPort
 from mailfleet.engine.services import MAX_CHUNK_ROWS, Services
 from mailfleet.engine.shared import LongReads
+from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.engine.steer import Steering
 from mailfleet.engine.tls_views import TlsResults
 from mailfleet.engine.views import (
@@ -231,9 +231,8 @@ class MemoryEngine:
 
     def _names(self, clock: Clock, ids: IdGenerator, name_server: tuple[str, int]) -> None:
         """What has to do with the DNS. At port 9 nobody answers."""
-        name, scale = "mail.us.test", 1.0
         host, port = name_server
-        wait_s = 0.1 if port == 9 else 5
+        name, scale, wait_s = "mail.us.test", 1.0, 0.1 if port == 9 else 5
         querier = DnsQuerier([f"{host}:{port}"], wait_s, clock)
         authoritative = Authoritative(querier, timeout_s=wait_s, port=port, loopback_only=True)
         box = SecretBox(bytes(32))
@@ -248,15 +247,22 @@ class MemoryEngine:
         fetcher = PolicyFetcher(
             Resolver(["127.0.0.1:9"], 0.1, clock), ssl.create_default_context(), ipv6=False, loopback_only=True
         )
-        checker = DomainChecker(authoritative, None, fetcher, private=True)
+        defaults = SourceDefaults(name, private=True)
+        checker = DomainChecker(authoritative, None, fetcher, defaults=defaults)
         writer = PlanWriter(authoritative, load_dns_forms(), 60)
 
         self.dmarc = DmarcReports(
-            self.database, LongReads(self.database), _no_addresses, self._names_of, hostname=name, clock=clock, ids=ids
+            self.database,
+            LongReads(self.database),
+            _no_addresses,
+            self._names_of,
+            defaults=defaults,
+            clock=clock,
+            ids=ids,
         )
         self.domains = Domains(
             self.database, checker, publisher, writer, self.dmarc,
-            defaults=SourceDefaults(name, private=True), clock=clock, ids=ids, time_scale=scale,
+            defaults=defaults, clock=clock, ids=ids, time_scale=scale,
         )  # fmt: skip
 
         self.dns_zones = DnsZones(self.database, box, update_of, clock, ids)
@@ -269,7 +275,7 @@ class MemoryEngine:
             self.database, box, Catalog(self.database, box, clock), self.domains, publisher,
             hostname=name, clock=clock, ids=ids, time_scale=scale,
         )  # fmt: skip
-        install = Install(name, "", (), True, NOBODY, (TlsPort(25, "127.0.0.1", 9),))
+        install = Install(defaults, NOBODY, (TlsPort(25, "127.0.0.1", 9),))
         server_checker = ServerChecker(authoritative, None, checker, KeyProbe(name, 0.1, loopback_only=True), install)
         self.server_dns = ServerDns(
             self.database, server_checker, publisher, writer, self.certificates, install,
