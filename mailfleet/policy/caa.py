@@ -5,7 +5,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mailfleet.mail.address import is_within
@@ -59,6 +59,15 @@ class Granted(NamedTuple):
     name: str
     terms: dict[str, str]
 
+    def refuses(self, authority: Issuer) -> str:
+        """Why the one that is named may not issue for us; empty where it may."""
+        if self.terms.get(ACCOUNT, authority.account) != authority.account:
+            return f"only for the account {self.terms[ACCOUNT]}"
+        allowed = {one.strip() for one in self.terms.get(METHODS, "").lower().split(",")}
+        if METHODS in self.terms and authority.methods and not allowed & set(authority.methods):
+            return f"only by {self.terms[METHODS]}"
+        return ""
+
 
 def issuers(records: Sequence[str]) -> list[Granted]:
     """Who may issue by CAA records as text. ``issuewild`` is for names with ``*`` only."""
@@ -80,20 +89,17 @@ def lets_in(records: Sequence[str], authority: Issuer) -> bool:
     """Whether an authority may issue by a set of records; one that names nobody shuts nobody out."""
     if not_understood(records):
         return False
-    found = issuers(records)
-    return not found or any(one.name == authority.name.lower() and _meets(one.terms, authority) for one in found)
+    return not issuers(records) or any(not one.refuses(authority) for one in _naming(records, authority))
 
 
 def shuts_out(records: Sequence[str], authority: Issuer) -> list[str]:
     """What keeps it from issuing where it is named, in words."""
-    mine = [one.terms for one in issuers(records) if one.name == authority.name.lower()]
-    why = [f"a property that is marked critical and unknown: {text}" for text in not_understood(records)]
-    why += [
-        f"only for the account {one[ACCOUNT]}"
-        for one in mine
-        if one.get(ACCOUNT, authority.account) != authority.account
-    ]
-    return why + [f"only by {one[METHODS]}" for one in mine if not _by_method(one, authority)]
+    unknown = [f"a property that is marked critical and unknown: {text}" for text in not_understood(records)]
+    return unknown + [why for one in _naming(records, authority) if (why := one.refuses(authority))]
+
+
+def _naming(records: Sequence[str], authority: Issuer) -> list[Granted]:
+    return [one for one in issuers(records) if one.name == authority.name.lower()]
 
 
 def _granted(text: str) -> Granted:
@@ -105,15 +111,6 @@ def _granted(text: str) -> Granted:
             return Granted("", {})  # what cannot be read lets nobody in
         terms[tag.lower()] = value
     return Granted(name.lower(), terms)
-
-
-def _meets(terms: Mapping[str, str], authority: Issuer) -> bool:
-    return terms.get(ACCOUNT, authority.account) == authority.account and _by_method(terms, authority)
-
-
-def _by_method(terms: Mapping[str, str], authority: Issuer) -> bool:
-    allowed = {one.strip() for one in terms.get(METHODS, "").lower().split(",")}
-    return METHODS not in terms or not authority.methods or bool(allowed & set(authority.methods))
 
 
 def place(caa: Caa, domain: str) -> str:
@@ -129,12 +126,12 @@ def place(caa: Caa, domain: str) -> str:
 
 def value(authority: Issuer, records: Sequence[str] = ()) -> str:
     """The record that lets an authority in; on no wider terms than it is named on in ``records``. Empty where none would do yet."""
-    mine = [one.terms for one in issuers(records) if one.name == authority.name.lower()]
+    named_on = {term for one in _naming(records, authority) for term in one.terms}
     terms = [authority.name]
-    if any(ACCOUNT in one for one in mine):
+    if ACCOUNT in named_on:
         if not authority.account:
             return ""
         terms.append(f"{ACCOUNT}={authority.account}")
-    if any(METHODS in one for one in mine) and authority.methods:
+    if METHODS in named_on and authority.methods:
         terms.append(f"{METHODS}={','.join(authority.methods)}")
     return f'0 issue "{"; ".join(terms)}"'

@@ -142,14 +142,14 @@ def _caa(facts: ServerFacts, caa: Caa) -> list[Wanted]:
     """
     if not facts.authority.name:
         return []
-    texts = [
-        text for name, text in caa.own if name == facts.hostname and caa.unknown
-    ]  # stay until they are known to be right
-    if not caa.unknown and not lets_in(caa.records, facts.authority) and not not_understood(caa.records):
-        texts = [text for text in (value(facts.authority, caa.records),) if text]
+    texts: list[str] = []
+    if caa.unknown:  # ours stay until they are known to be right
+        texts = [text for name, text in caa.own if name == facts.hostname]
+    elif not lets_in(caa.records, facts.authority) and not not_understood(caa.records):
+        texts = [value(facts.authority, caa.records)]
     where = "here" if caa.name == facts.hostname else f"at {caa.name or 'a name above'}"
     purpose = f"CAA: records {where} say who may make certificates; this one lets our authority, for this host alone"
-    return [Wanted("caa", facts.hostname, "CAA", text, purpose, "merge") for text in texts]
+    return [Wanted("caa", facts.hostname, "CAA", text, purpose, "merge") for text in texts if text]
 
 
 def tlsa_name(port: int, hostname: str) -> str:
