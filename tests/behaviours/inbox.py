@@ -9,8 +9,8 @@ import pytest
 
 from tests.behaviours.network import Network
 from tests.behaviours.peer import Peer
-from tests.behaviours.test_domain_in_the_dns import SECRET, ZONE
-from tests.peers.knot import Knot
+from tests.behaviours.test_domain_in_the_dns import ZONE
+from tests.peers.knot import SECRET, Knot
 
 
 @pytest.fixture

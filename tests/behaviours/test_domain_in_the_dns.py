@@ -15,9 +15,8 @@ import pytest
 
 from tests.behaviours.server import Server, wait_until
 from tests.peers.bind import Bind
-from tests.peers.knot import KEY, Knot
+from tests.peers.knot import KEY, SECRET, Knot
 
-SECRET = base64.b64encode(b"a secret of thirty-two octets ok").decode()
 ZONE = [
     "mta A 127.0.0.1",
     "@ MX 10 mail-of-the-office",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,10 +32,9 @@ from mailfleet.net.tls_client import verified_context
 from mailfleet.store import dns as dns_rows
 from mailfleet.store import egress, sending
 from tests.engine.plant import DOMAIN, HOST, OWNER, Plant
-from tests.peers.knot import KEY, Knot
+from tests.peers.knot import KEY, SECRET, Knot
 from tests.peers.unbound import Unbound
 
-SECRET = base64.b64encode(b"a secret of thirty-two octets ok").decode()
 MAIN, LAME, BROKEN, OLD, SILENT = (f"127.0.86.{n}" for n in range(1, 6))
 ZONE = [f"mail A {MAIN}", "mail AAAA ::1", "@ MX 10 office", "office A 127.0.0.9"]
 REVERSE = "86.0.127.in-addr.arpa"

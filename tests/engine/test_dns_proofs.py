@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,9 +18,8 @@ from mailfleet.store import dns as dns_rows
 from mailfleet.store.database import Tx
 from mailfleet.store.dns import NOBODY, Target
 from tests.engine.plant import Plant
-from tests.peers.knot import KEY, Knot
+from tests.peers.knot import KEY, SECRET, Knot
 
-SECRET = base64.b64encode(b"a secret of thirty-two octets ok").decode()
 SHOP = [
     "_acme-challenge.a CNAME one.proofs.test.",
     "_acme-challenge.b CNAME hop",

@@ -27,11 +27,10 @@ from mailfleet.store import sending
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.sending import DkimKey, SendingDomain
 from tests.engine.plant import HOST, NOW_MS, OWNER, Plant, signing_key
-from tests.peers.knot import KEY, Knot
+from tests.peers.knot import KEY, SECRET, Knot
 
 T = TypeVar("T")
 NAME = "rotated.test"
-SECRET = base64.b64encode(b"a secret of thirty-two octets ok").decode()
 OTHERS = [f'{NAME}. 1 TXT "what others have"', f"www.{NAME}. 1 A 127.0.0.8"]
 MESSAGE = b"From: a@rotated.test\r\nTo: b@elsewhere.test\r\nSubject: hi\r\n\r\nhello\r\n"
 

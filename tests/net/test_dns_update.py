@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import socket
 import struct
 import threading
@@ -13,10 +12,9 @@ import pytest
 
 from mailfleet.net.dns_update import Change, DnsUpdateError, DynamicUpdate, Guard
 from tests.peers.bind import Bind
-from tests.peers.knot import KEY, Knot
+from tests.peers.knot import KEY, SECRET, Knot
 from tests.ports import free_port
 
-SECRET = base64.b64encode(b"a secret of thirty-two octets ok").decode()
 ALIAS, HOST = "alias.shop.test", "host.shop.test"
 ZONE = ["mta A 127.0.0.1", "alias CNAME mta", "host A 127.0.0.7", 'host TXT "x"', "below.host A 127.0.0.8"]
 TO_ALIAS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from tests.ports import free_port
 
 START_S = 20.0
 KEY = "mailfleet-test"
+SECRET = base64.b64encode(b"a secret of thirty-two octets ok").decode()
 HIDDEN = frozenset({"SOA", "NS", "RRSIG", "NSEC", "NSEC3", "DNSKEY", "NSEC3PARAM", "CDS", "CDNSKEY", "TYPE65534"})
 
 

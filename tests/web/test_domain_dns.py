@@ -13,12 +13,11 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.listen import memory_engine
-from tests.peers.knot import KEY, Knot
+from tests.peers.knot import KEY, SECRET, Knot
 from tests.web.browsing import asked, log_in, shown_whole
 from tests.web.test_domains import fill
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # one browser for all
-SECRET = base64.b64encode(b"a secret of thirty-two octets ok").decode()
 HOSTILE = "v=spf1 ip4:192.0.2.0/24 x=<img/src=x/onerror=window.hit=1> -all"
 ZONE = ["@ MX 10 office", "office A 127.0.0.9", '@ TXT "some-site-verification=1"']
 SPF, MX = f'@ TXT "{HOSTILE}"', "bounce MX 5 elsewhere"
