@@ -328,7 +328,11 @@ class Certificates:
 
         def work(tx: Tx) -> None:
             now = rows.of_host(tx, old.host) or old
-            if now.issuer != OWN:
+            if now.issuer == OWN:
+                return
+            if now.next_try_ms != old.next_try_ms:  # a person has mended something meanwhile, and asked again
+                rows.put(tx, now._replace(problem=problem))
+            else:
                 rows.put(tx, now._replace(failures=failures, problem=problem, next_try_ms=later))
 
         await self._database.write(work)

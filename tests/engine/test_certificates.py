@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 import pytest
 from cryptography import x509
 
+from mailfleet.base.clock import rfc3339
 from mailfleet.base.errors import ConflictError, InputError, NotFoundError
 from mailfleet.base.ids import TenantId
 from mailfleet.base.secretbox import SecretBox
 from mailfleet.engine.certificates import Certificates
+from mailfleet.engine.issuing import IssueError, NotYetError
 from mailfleet.engine.key_records import Named
 from mailfleet.engine.requests import Actor
 from mailfleet.net.tls_keys import key_digest, new_key
@@ -202,6 +204,37 @@ async def test_a_next_key_waits_until_the_dns_has_long_named_it(plant: Plant) ->
     assert (await certificates.keys_of(HOST))[1:3] == (first, coming)
     assert await later("this")
     assert (await certificates.keys_of(HOST)).next == ""
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["first", "renewed"])
+@pytest.mark.parametrize("error", [IssueError, NotYetError])
+async def test_who_asks_while_an_order_fails_is_heard(plant: Plant, known: bool, error: type[IssueError]) -> None:
+    class Failing(_Made):
+        fails = False
+
+        async def issue(self, host: str, key: bytes, old: str = "") -> str:
+            if not self.fails:
+                return await super().issue(host, key, old)
+            self.fails = False
+            plant.clock.skip(1)  # long enough for somebody to mend what is wrong
+            await ours.renew(OWNER, HOST, new_key=False)
+            raise error("the zone is written to by nobody")
+
+    issuer = Failing()
+    ours = Certificates(
+        plant.database, plant.box, issuer, hostname=HOST, next_key_ms=60_000, clock=plant.clock, time_scale=1
+    )
+    if known:
+        assert await ours.run_due() == 1
+        await ours.renew(OWNER, HOST, new_key=False)
+        plant.clock.skip(1)
+    issuer.fails = True
+    assert await ours.run_due() == 1
+    (view,) = await ours.every(OWNER)
+    assert (view.problem, view.next_try) == ("the zone is written to by nobody", rfc3339(plant.clock.now_ms()))
+    assert await ours.run_due() == 1, "at the next look, not minutes later"
+    (view,) = await ours.every(OWNER)
+    assert (view.problem, view.state) == ("", "ok")
 
 
 async def test_no_key_is_shown_that_the_dns_does_not_name(plant: Plant) -> None:
