@@ -89,7 +89,7 @@ class DomainChecker:
         trust = []
         if self._secure is not None:
             trust = [host_checks.dnssec(await self._secure.trust(f"_dmarc.{facts.domain}", "TXT"))]
-        per_source = await asyncio.gather(*(self._source(one, facts) for one in sources if one.address))
+        per_source = await asyncio.gather(*(self._source(one) for one in sources if one.address))
         return [
             *by_name.values(),
             *more,
@@ -176,16 +176,34 @@ class DomainChecker:
         mx, address = await asyncio.gather(self._dns.ask(facts.domain, "MX"), self._dns.ask(facts.domain, "A"))
         return host_checks.replies(known(mx), known(address), mx.why)
 
-    async def _source(self, source: Egress, facts: Facts) -> list[Check]:
-        address = ipaddress.ip_address(source.address)
-        ehlo = self._defaults.name(source.ehlo_name)
-        if not self._defaults.counts(source.address):
-            why = f"{address} is no public address: no public DNS knows it"
-            return [Check(f"ptr:{source.name}", "unknown", "", ehlo, why)]
-        host = await self.host(ehlo, f"host:{source.name}", (str(address),))
-        asked = await self._dns.ask(address.reverse_pointer, "PTR")
-        servers = tuple(f"{one.server}: {one.outcome}" for one in asked.said)
-        return [host, host_checks.pointer(f"ptr:{source.name}", ehlo, known(asked), servers, asked.why)]
+    async def _source(self, source: Egress) -> list[Check]:
+        (address,) = self._defaults.public(source) or [""]
+        return await self.source(source.name, self._defaults.name(source.ehlo_name), address)
+
+    async def source(self, name: str, ehlo: str, address: str) -> list[Check]:
+        """Its EHLO name and its address lead to each other. ``address`` empty: it is known by that name only."""
+        if address:
+            return [await self.host(ehlo, f"host:{name}", (address,)), await self._pointer(name, ehlo, address)]
+        host, there = await asyncio.gather(self.host(ehlo, f"host:{name}", ()), self.addresses(ehlo))
+        if not there:
+            return host_checks.nowhere(host, f"ptr:{name}", ehlo)
+        return [host, reduce(both, [await self._pointer(name, ehlo, one) for one in there])]
+
+    async def _pointer(self, name: str, ehlo: str, address: str) -> Check:
+        """Every server has the name of the address, and it is the one that is said in EHLO."""
+        reverse = ipaddress.ip_address(address).reverse_pointer
+        asked = await self._dns.ask(reverse, "PTR")
+        servers = tuple(f"{one.server}: {' '.join(one.records) or one.words or one.outcome}" for one in asked.said)
+        found = host_checks.pointer(f"ptr:{name}", ehlo, known(asked), servers, asked.why)
+        if found.state != "ok":
+            return found
+        every = Wanted(found.name, reverse, "PTR", f"{ehlo}.", found.meaning)
+        return both(dns_checks.published(every, heard(asked), zone=asked.zone), found)
+
+    async def addresses(self, name: str) -> list[str]:
+        """Those that a name leads to for all the world."""
+        four, six = await asyncio.gather(self._dns.ask(name, "A"), self._dns.ask(name, "AAAA"))
+        return [text for text in (*four.records, *six.records) if self._defaults.counts(text)]
 
     async def host(self, host: str, name: str, addresses: Sequence[str]) -> Check:
         four, six = await asyncio.gather(self._dns.ask(host, "A"), self._dns.ask(host, "AAAA"))

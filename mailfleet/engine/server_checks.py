@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
 from mailfleet.base.clock import rfc3339
 from mailfleet.engine.caa_reading import read_caa
 from mailfleet.engine.certificate_views import HostKeys
-from mailfleet.engine.domain_checks import DomainChecker, heard, known
+from mailfleet.engine.domain_checks import DomainChecker, heard
 from mailfleet.engine.server_facts import Install
 from mailfleet.mail.spf import SpfResult, check_host
 from mailfleet.mail.spf_record import is_spf
-from mailfleet.net.authoritative import Asked, Authoritative
+from mailfleet.net.authoritative import Authoritative
 from mailfleet.net.secure_dns import SecureDns
 from mailfleet.net.shown_key import KeyProbe
 from mailfleet.policy import certificates, dns_checks, host_checks, server_checks
@@ -88,7 +87,7 @@ class ServerChecker:
 
     async def _shown(self, hostname: str) -> dict[int, str]:
         """Digests of the keys that ports show now, of those that answer."""
-        there = await self._addresses(hostname)
+        there = await self._domains.addresses(hostname)
         shown = {}
         for port in self._install.ports:
             for address in [port.address] if port.address else there:
@@ -98,10 +97,6 @@ class ServerChecker:
                     break
         return shown
 
-    async def _addresses(self, name: str) -> list[str]:
-        four, six = await asyncio.gather(self._dns.ask(name, "A"), self._dns.ask(name, "AAAA"))
-        return [text for text in (*four.records, *six.records) if self._install.defaults.counts(text)]
-
     async def _passes(self, facts: ServerFacts, name: str) -> bool:
         results = await self._evaluated(facts, name)
         return bool(results) and all(one.verdict == "pass" for _, one in results)
@@ -109,7 +104,7 @@ class ServerChecker:
     async def _evaluated(self, facts: ServerFacts, name: str) -> list[tuple[str, SpfResult]]:
         """SPF of an EHLO name for each address that says it; for those it leads to where none is known."""
         says = [(one.name, one.address) for one in facts.senders if one.ehlo_name == name and one.address]
-        says = says or [("this server", text) for text in await self._addresses(name)]
+        says = says or [("this server", text) for text in await self._domains.addresses(name)]
         sender = f"postmaster@{name}"  # RFC 7208 2.4
         return [(source, await self._domains.run(check_host(text, name, sender, helo=name))) for source, text in says]
 
@@ -129,24 +124,11 @@ class ServerChecker:
 
     async def _source(self, one: Sender, wanted: Mapping[tuple[str, str, str], Wanted]) -> list[Check]:
         """Its name and its address lead to each other (forward-confirmed), on every server."""
-        if not one.address:
-            return [await self._pointer(one, address) for address in (await self._addresses(one.ehlo_name))]
-        host, pointer = await asyncio.gather(
-            self._domains.host(one.ehlo_name, f"host:{one.name}", (one.address,)), self._pointer(one, one.address)
-        )
+        host, *pointers = await self._domains.source(one.name, one.ehlo_name, one.address)
         forward = wanted.get((one.ehlo_name, "AAAA" if ":" in one.address else "A", one.address))
         if forward is not None:
             host = dns_checks.both(await self._domains.published(forward._replace(check=host.name)), host)
-        return [host, pointer]
-
-    async def _pointer(self, one: Sender, address: str) -> Check:
-        name = ipaddress.ip_address(address).reverse_pointer
-        asked = await self._dns.ask(name, "PTR")
-        found = host_checks.pointer(f"ptr:{one.name}", one.ehlo_name, known(asked), _servers(asked), asked.why)
-        if found.state != "ok":
-            return found
-        every = Wanted(found.name, name, "PTR", f"{one.ehlo_name}.", found.meaning)
-        return dns_checks.both(dns_checks.published(every, heard(asked), zone=asked.zone), found)
+        return [host, *pointers]
 
     async def _tlsa(self, port: int, facts: ServerFacts, existing: ServerExisting, planned: ServerPlan) -> list[Check]:
         name = tlsa_name(port, facts.hostname)
@@ -160,10 +142,6 @@ class ServerChecker:
         shown, why_not = existing.shown.get(port, ""), planned.unnamed.get(port, "")
         first = server_checks.tlsa(f"tlsa:{port}", looks[0] if looks else None, says, shown, why_not)
         return [first, *(server_checks.next_key(one) for one in looks[1:])]
-
-
-def _servers(asked: Asked) -> tuple[str, ...]:
-    return tuple(f"{one.server}: {' '.join(one.records) or one.words or one.outcome}" for one in asked.said)
 
 
 def _named(checks: Sequence[Check]) -> list[Check]:

@@ -98,6 +98,18 @@ def host(name: str, host_name: str, wanted: Sequence[str], four: Records, six: R
     return Check(name, "failed", found, expected, meaning, step)
 
 
+def nowhere(host: Check, pointer: str, ehlo_name: str) -> list[Check]:
+    """Of a source that is known by its EHLO name only, where that leads to no public address: of the name, and of the address."""
+    step = f"publish the address that the world sees at {ehlo_name} (A, AAAA)"
+    if host.state == "ok":
+        meaning = (
+            "the name leads to no public address: receivers distrust it, unless they see another DNS than this server"
+        )
+        host = replace(host, state="warning", meaning=meaning, next_step=step)
+    why = "the source is known by its EHLO name only, and that leads to no public address"
+    return [host, Check(pointer, "unknown", "", ehlo_name, why, step)]
+
+
 def pointer(name: str, ehlo_name: str, names: Records, servers: tuple[str, ...], words: str) -> Check:
     """The name of an address must be the one that it says in EHLO."""
     if names is None:
