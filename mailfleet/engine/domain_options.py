@@ -50,7 +50,7 @@ class DomainOptions:
             tls_reports_to = _mailbox(tls_reports_to, "tls_reports_to")
 
         def work(tx: Tx) -> SendingDomain:
-            found = own_domain(tx, actor, name)
+            found = own_domain(tx, actor, name, hold=True)
             _check_free(tx, found, public_host)
             mode = wanted.mta_sts
             if mode == "off":
@@ -59,12 +59,12 @@ class DomainOptions:
                 dmarc_policy=wanted.dmarc_policy, dmarc_reports_to=reports_to, dmarc_rollout=wanted.dmarc_rollout,
                 rotate_days=wanted.rotate_days, mta_sts=mode, mta_sts_mx=" ".join(hosts),
                 tls_reports_to=tls_reports_to, public_host=public_host, bimi_evidence=wanted.bimi_evidence,
-                next_check_ms=0,
             )  # fmt: skip
             if changed.bimi_logo and not public_host:
                 mend = "take the logo away first: mailfleet domain logo DOMAIN --remove"
                 raise InputError("the logo is shown under this host", where="public_host", mend=mend)
             sending.update(tx, changed)
+            sending.look_soon(tx, found.id)
             return changed
 
         return _view(await self._database.write(work))
@@ -74,14 +74,15 @@ class DomainOptions:
         text = checked_logo(data) if data is not None else ""
 
         def work(tx: Tx) -> SendingDomain:
-            found = own_domain(tx, actor, name)
+            found = own_domain(tx, actor, name, hold=True)
             if text and not found.public_host:
                 mend = f"mailfleet domain set {found.name} --public-host assets.{found.name}"
                 raise InputError("there is no host to show it under", where="public_host", mend=mend)
             digest = hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
-            changed = found._replace(bimi_logo=digest, next_check_ms=0)
+            changed = found._replace(bimi_logo=digest)
             sending.put_logo(tx, found.id, text)
             sending.update(tx, changed)
+            sending.look_soon(tx, found.id)
             return changed
 
         return _view(await self._database.write(work))

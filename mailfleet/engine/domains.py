@@ -146,11 +146,12 @@ class Domains:
             return None if domain is None else (domain, *self._read(tx, domain))
 
         def later(tx: Tx) -> None:
-            domain = sending.by_name(tx, name)
+            domain = found[0] if found is not None else sending.by_name(tx, name)
             if domain is not None:
                 wait_ms = round(check_book.HURRY_MS / self._time_scale)
-                sending.update(tx, domain._replace(next_check_ms=self._clock.now_ms() + wait_ms))
+                sending.looked(tx, domain, self._clock.now_ms() + wait_ms)
 
+        found = None
         try:
             found = await self._database.read(find)
             if found is not None:
@@ -171,13 +172,14 @@ class Domains:
         now_ms = self._clock.now_ms()
 
         def work(tx: Tx) -> dict[str, Kept]:
+            sending.hold(tx, domain.name)
+            current = sending.by_name(tx, domain.name)
+            if current is None or current.id != domain.id:
+                return {}  # it was removed meanwhile
             after = check_book.enter(
                 tx, self._ids, domain.name, checks, now_ms, calm=calm, tell=partial(_tell, tx, domain, now_ms)
             )
-            current = sending.by_name(tx, domain.name)
-            if current is not None:
-                wait_ms = round(check_book.wait_ms(after) / self._time_scale)
-                sending.update(tx, current._replace(next_check_ms=now_ms + wait_ms))
+            sending.looked(tx, domain, now_ms + round(check_book.wait_ms(after) / self._time_scale))
             return after
 
         return _Look(await self._database.write(work), stage, advice)
@@ -196,10 +198,12 @@ class Domains:
                 )
         if domain.dmarc_policy == look.stage:
             return
-        known, _ = await self._database.read(lambda tx: self._read(tx, domain))
         record = f"_dmarc.{domain.name}"
         try:
             async with self._following:  # many domains may lie in one zone, and its provider counts the questions
+                known = await self._database.read(lambda tx: self._followed(tx, domain))
+                if known is None:
+                    return
                 done = await self._put(domain, known, adopt=False, dry_run=False, only=lambda name: name == record)
         except ConflictError as error:
             log.warning("a DMARC policy cannot be published", domain=domain.name, reason=error.what)
@@ -207,16 +211,20 @@ class Domains:
         if done.by_hand or done.conflicts:
             log.warning("a DMARC policy must be published by hand", domain=domain.name, record=record)
 
+    def _followed(self, tx: Tx, domain: SendingDomain) -> Facts | None:
+        """As things are now; None where somebody has set another policy meanwhile, or that it follows no more."""
+        current = sending.by_name(tx, domain.name)
+        return self._read(tx, current)[0] if current is not None and _same_way(current, domain) else None
+
     def _go_to(self, tx: Tx, domain: SendingDomain, stage: Policy, advice: Advice) -> SendingDomain | None:
         """None where somebody else has changed it, or it is so already."""
-        current, policy = sending.by_name(tx, domain.name), advice.to
-        if current is None or policy is None or domain.dmarc_policy == policy:
+        sending.hold(tx, domain.name)
+        current, policy, now_ms = sending.by_name(tx, domain.name), advice.to, self._clock.now_ms()
+        if current is None or policy is None or domain.dmarc_policy == policy or not _same_way(current, domain):
             return None
-        if (current.dmarc_policy, current.dmarc_rollout) != (domain.dmarc_policy, domain.dmarc_rollout):
-            return None
-        changed = current._replace(dmarc_policy=policy, next_check_ms=0)
+        changed = current._replace(dmarc_policy=policy)
         sending.update(tx, changed)
-        now_ms = self._clock.now_ms()
+        sending.look_soon(tx, domain.id)
         past = Past(self._ids.next(), domain.name, POLICY, stage, policy, advice.found, advice.meaning, now_ms)
         dns_rows.add_past(tx, past)
         data = {"domain": domain.name, "check": POLICY, "before": stage, "state": policy, "meaning": advice.meaning}
@@ -288,6 +296,10 @@ class Domains:
     def _read(self, tx: Tx, domain: SendingDomain) -> tuple[Facts, list[Egress]]:
         keys = sending.keys(tx, domain.id)
         return facts(tx, domain, keys, self._defaults, self._authority), sources(tx, domain.tenant_id)
+
+
+def _same_way(one: SendingDomain, other: SendingDomain) -> bool:
+    return (one.id, one.dmarc_policy, one.dmarc_rollout) == (other.id, other.dmarc_policy, other.dmarc_rollout)
 
 
 def _tell(tx: Tx, domain: SendingDomain, now_ms: int, check: Check, before: str) -> None:

@@ -202,7 +202,7 @@ class Rotation:
             for one in ready:
                 sending.set_stage(tx, one.id, "active", now_ms)
                 self._tell(tx, domain, one.selector, "signs")
-            _look_soon(tx, domain)
+            sending.look_soon(tx, domain.id)
 
         await self._database.write(work)
         self._catalog.forget_identity(domain.name)
@@ -219,7 +219,7 @@ class Rotation:
                 sending.remove_key(tx, one.id)
                 self._tell(tx, domain, one.selector, "gone")
             if gone:
-                _look_soon(tx, domain)
+                sending.look_soon(tx, domain.id)
             return bool(gone)
 
         if await self._database.write(work):
@@ -257,13 +257,6 @@ def _left_over(tx: Tx, domain: SendingDomain) -> bool:
         "._domainkey." in one.name and one.value not in known and zones.of(one.name) is not None
         for one in dns_rows.own_records(tx, domain.id)
     )
-
-
-def _look_soon(tx: Tx, domain: SendingDomain) -> None:
-    """The checks are of other keys now."""
-    current = sending.by_name(tx, domain.name)
-    if current is not None:
-        sending.update(tx, current._replace(next_check_ms=0))
 
 
 def _only_keys(domain: SendingDomain, keys: Sequence[DkimKey], hostname: str) -> Facts:
