@@ -52,6 +52,14 @@ class _Look(NamedTuple):
     advice: Advice | None
 
 
+class _Known(NamedTuple):
+    """What there is to publish, what we have published, and where we may: of one moment, or a key that came between is taken out."""
+
+    facts: Facts
+    own: list[OwnRecord]
+    zones: Zones
+
+
 class Domains:
     """For one process."""
 
@@ -211,10 +219,10 @@ class Domains:
         if done.by_hand or done.conflicts:
             log.warning("a DMARC policy must be published by hand", domain=domain.name, record=record)
 
-    def _followed(self, tx: Tx, domain: SendingDomain) -> Facts | None:
+    def _followed(self, tx: Tx, domain: SendingDomain) -> _Known | None:
         """As things are now; None where somebody has set another policy meanwhile, or that it follows no more."""
         current = sending.by_name(tx, domain.name)
-        return self._read(tx, current)[0] if current is not None and _same_way(current, domain) else None
+        return self._known(tx, current) if current is not None and _same_way(current, domain) else None
 
     def _go_to(self, tx: Tx, domain: SendingDomain, stage: Policy, advice: Advice) -> SendingDomain | None:
         """None where somebody else has changed it, or it is so already."""
@@ -238,28 +246,33 @@ class Domains:
 
         Raises ``NotFoundError`` and ``ConflictError`` (a server refuses; the changes are others than those that were shown).
         """
-        domain, known, _ = await self._facts(actor, name)
+
+        def find(tx: Tx) -> tuple[SendingDomain, _Known]:
+            domain = own_domain(tx, actor, name)
+            return domain, self._known(tx, domain)
+
+        domain, known = await self._database.read(find)
         return await self._put(domain, known, adopt=adopt, dry_run=dry_run, shown=shown)
 
     async def publish_keys(self, domain: SendingDomain) -> None:
         """The same for the DKIM records alone: what a person has not published otherwise is not forced on them."""
-        known, _ = await self._database.read(lambda tx: self._read(tx, domain))
+        known = await self._database.read(lambda tx: self._known(tx, domain))
         await self._put(domain, known, adopt=False, dry_run=False, only=lambda name: "._domainkey." in name)
 
     async def _put(
         self,
         domain: SendingDomain,
-        known: Facts,
+        known: _Known,
         *,
         adopt: bool,
         dry_run: bool,
         only: Callable[[str], bool] = lambda name: True,
         shown: str = "",
     ) -> PublishView:
-        own, zones = await self._own(domain)
-        existing = await self._checker.existing(known, own)
-        wanted = [one for one in plan(known, existing) if only(one.name)]
-        own = [one for one in own if only(one.name)]
+        zones = known.zones
+        existing = await self._checker.existing(known.facts, known.own)
+        wanted = [one for one in plan(known.facts, existing) if only(one.name)]
+        own = [one for one in known.own if only(one.name)]
         diff = await self._publisher.diff(wanted, own, adopt=adopt)
         by_hand = [one for one in diff.changes if zones.of(one.name) is None]
         hold_to(shown, diff, by_hand)
@@ -275,16 +288,15 @@ class Domains:
     async def remove(self, actor: Actor, name: str) -> PublishView:
         """Take everything of ours out of the DNS again; for a domain that is to be removed. Raises as ``publish``."""
         domain = await self._database.read(lambda tx: own_domain(tx, actor, name))
-        own, zones = await self._own(domain)
-        diff = await self._publisher.diff([], own, adopt=False)
-        by_hand = await self._publisher.publish(domain.id, diff, zones)
+        known = await self._database.read(lambda tx: self._known(tx, domain))
+        diff = await self._publisher.diff([], known.own, adopt=False)
+        by_hand = await self._publisher.publish(domain.id, diff, known.zones)
         return PublishView(domain=domain.name, **published(diff, by_hand, [], applied=True))
 
     # Inside
 
-    async def _own(self, domain: SendingDomain) -> tuple[list[OwnRecord], Zones]:
-        """What we have put into the DNS for a domain, and where we may."""
-        return await self._database.read(lambda tx: (dns_rows.own_records(tx, domain.id), Zones(dns_rows.targets(tx))))
+    def _known(self, tx: Tx, domain: SendingDomain) -> _Known:
+        return _Known(self._read(tx, domain)[0], dns_rows.own_records(tx, domain.id), Zones(dns_rows.targets(tx)))
 
     async def _facts(self, actor: Actor, name: str) -> tuple[SendingDomain, Facts, list[Egress]]:
         def find(tx: Tx) -> tuple[SendingDomain, Facts, list[Egress]]:
