@@ -12,7 +12,7 @@ import pytest
 
 from mailfleet.base.errors import ConflictError
 from mailfleet.config.warmup import load_plans
-from mailfleet.engine import braking
+from mailfleet.engine import braking, check_book
 from mailfleet.engine.certificates import Certificates
 from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domain_views import DomainSettings
@@ -22,7 +22,8 @@ from mailfleet.engine.steer import Steering
 from mailfleet.engine.warming import forget_idle
 from mailfleet.mail.dkim import RSA
 from mailfleet.policy.brakes import Decision
-from mailfleet.store import brakes, certificates, egress, sending, warmups
+from mailfleet.policy.dns_checks import Check, State
+from mailfleet.store import brakes, certificates, dns, egress, sending, warmups
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.warmups import Warmup
 from tests.engine.plant import DOMAIN, HOST, NOW_MS, OWNER, Plant, signing_key
@@ -168,6 +169,19 @@ async def test_a_key_that_leaks_as_another_takes_its_place(plant: Plant, other: 
         )  # fmt: skip
     stages = [found.stage for found in await plant.database.read(lambda tx: sending.keys(tx, domain.id))]
     assert stages == ["old", "active"]
+
+
+async def test_a_person_checks_what_is_checked_at_that_moment(plant: Plant, other: Database, meet: Meet) -> None:
+    async def look(database: Database, state: State) -> None:
+        checks = [Check("host", state, "", "", "")]
+        await database.write(
+            lambda tx: check_book.enter(tx, plant.ids, DOMAIN, checks, NOW_MS, calm=False, tell=lambda *_: None)
+        )
+
+    await look(plant.database, "ok")
+    await meet(dns, "put_standing", look(plant.database, "failed"), lambda: look(other, "failed"))
+    past = await plant.database.read(lambda tx: dns.past(tx, DOMAIN, 9))
+    assert [one.state for one in past] == ["failed", "ok"], "it is told once"
 
 
 async def test_a_certificate_that_is_asked_for_as_it_comes(plant: Plant, other: Database, meet: Meet) -> None:
