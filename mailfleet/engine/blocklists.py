@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import orjson
@@ -21,6 +21,7 @@ from mailfleet.policy.lifecycle import EventKind
 from mailfleet.policy.warmup import Plan
 from mailfleet.store import brakes, egress, listings, sending, tenants, warmups
 from mailfleet.store.database import Database, Tx
+from mailfleet.store.egress import Egress
 from mailfleet.store.events import EventRow, append
 from mailfleet.store.listings import Listing, Look
 
@@ -167,6 +168,7 @@ class Blocklists:
     def _open(
         self, tx: Tx, one: BlockList, target: str, egress_id: int, found: Meaning, words: str, now_ms: int
     ) -> None:
+        egress.hold(tx)
         row = egress.get(tx, egress_id) if egress_id else None
         action = one.action if row is not None else "watch"
         reason = (
@@ -197,17 +199,19 @@ class Blocklists:
         brake = brakes.get(tx, listing.brake_id) if listing.brake_id else None
         if brake is not None and not brake.ended_ms:
             braking.lift(tx, brake, now_ms, f"{listing.target} is off {listing.list}")
+        egress.hold(tx)
         row = egress.get(tx, listing.egress_id) if listing.egress_id else None
-        if row is not None and listing.action == "drain" and row.state == "draining":
+        if row is not None and _may_go_on(row, listings.draining(tx, row.id)):
             egress.update(tx, row._replace(state="active", reason=f"off {listing.list}", since_ms=now_ms))
         if row is not None and listing.action != "watch":
             self._warm_again(tx, row.id, now_ms)
         self._tell(tx, EventKind.LISTING_CLOSED, ended, now_ms)
 
     def _warm_again(self, tx: Tx, egress_id: int, now_ms: int) -> None:
-        for one in warmups.every(tx):
-            plan = self._plans.get(one.plan)
-            if one.egress_id != egress_id or plan is None or one.state == "paused":
+        keys = [one.key for one in warmups.every(tx) if one.egress_id == egress_id]
+        for one in (warmups.get(tx, key) for key in keys):
+            plan = self._plans.get(one.plan) if one is not None else None
+            if one is None or plan is None or one.state == "paused":
                 continue
             stage = one.stage // 2
             reason = "back to half of what was reached, after a block list"
@@ -278,6 +282,12 @@ class Blocklists:
             ended=rfc3339(one.ended_ms) if one.ended_ms else "",
             ended_why=one.ended_why,
         )
+
+
+def _may_go_on(row: Egress, drained: Sequence[Listing]) -> bool:
+    """Whether it takes nothing new because of block lists alone, and is on none of these any more; a person's word stays."""
+    by_lists = row.state == "draining" and row.since_ms in {one.since_ms for one in drained}
+    return by_lists and not any(one.state == "open" for one in drained)
 
 
 def _targets(tx: Tx) -> dict[str, int]:

@@ -21,6 +21,7 @@ def apply(tx: Tx, decisions: Sequence[Decision], ids: IdGenerator, *, now_ms: in
     """Put on what is decided, or tighten what is on for the same mail by the same rule; returns what changed."""
     if not decisions:
         return []
+    brakes.hold(tx)
     changed: list[Brake] = []
     for decision in decisions:
         known = Brakes(brakes.in_force(tx)).find(decision)
@@ -45,6 +46,7 @@ def put(tx: Tx, brake: Brake, now_ms: int) -> None:
 
 def loosen_due(tx: Tx, now_ms: int) -> int:
     """Loosen or end every brake whose time is over, one step each; returns how many."""
+    brakes.hold(tx)
     changed = [step for one in brakes.in_force(tx) if (step := loosen(one, now_ms)) is not None]
     for one in changed:
         put(tx, one, now_ms)

@@ -89,7 +89,7 @@ class Certificates:
             since_ms = now_ms if await self._named(name, tls_keys.key_digest(fresh)) == "nothing" else 0
 
         def work(tx: Tx) -> Certificate:
-            kept = rows.of_host(tx, name)
+            kept = rows.held(tx, name)
             if (kept is None and name not in self._wanted(tx)) or not self._may_see(tx, actor, name):
                 raise NotFoundError(
                     f"there is no certificate for {host}", where="host", mend="see: mailfleet certificate list"
@@ -272,7 +272,7 @@ class Certificates:
         if kept.next_since_ms != since_ms:
 
             def note(tx: Tx) -> None:
-                now = rows.of_host(tx, host)
+                now = rows.held(tx, host)
                 if now is not None and now.sealed_next == kept.sealed_next:
                     rows.put(tx, now._replace(next_since_ms=since_ms))
 
@@ -305,18 +305,19 @@ class Certificates:
             not_after_ms=read.not_after_ms, changed_ms=self._clock.now_ms(), failures=0, problem="",
             next_try_ms=rules.renewal_ms(read.not_before_ms, read.not_after_ms), next_ask_ms=0,
         )  # fmt: skip
-        await self._database.write(lambda tx: self._keep(tx, made, switched=switches))
-        self._times.made(host)
-        log.info("a certificate was made", host=host, until=rfc3339(read.not_after_ms))
+        if await self._database.write(lambda tx: self._keep(tx, old, made, switched=switches)):
+            self._times.made(host)
+            log.info("a certificate was made", host=host, until=rfc3339(read.not_after_ms))
 
-    def _keep(self, tx: Tx, made: Certificate, *, switched: bool) -> None:
-        """What a person did meanwhile stays: a certificate of their own, or a next key."""
-        now = rows.of_host(tx, made.host)
-        if now is not None and now.issuer == OWN:
-            return
-        if now is not None and not switched:
+    def _keep(self, tx: Tx, old: Certificate, made: Certificate, *, switched: bool) -> bool:
+        """What a person did meanwhile stays: a certificate of their own, a next key, or none where one was forgotten."""
+        now = rows.held(tx, made.host) or self._none(made.host)
+        if now.issuer == OWN or now.sealed_key != old.sealed_key:
+            return False
+        if not switched:
             made = made._replace(sealed_next=now.sealed_next, next_since_ms=now.next_since_ms)
         rows.put(tx, made)
+        return True
 
     async def _failed(self, old: Certificate, why: str, *, counts: bool, told_ms: int = 0) -> None:
         """``told_ms``: how long the authority wants to be left alone."""
@@ -327,8 +328,9 @@ class Certificates:
         problem = f"{why}; {wish}" if wish else why
 
         def work(tx: Tx) -> None:
-            now = rows.of_host(tx, old.host) or old
-            if now.issuer == OWN:
+            kept = rows.held(tx, old.host)
+            now = kept or self._none(old.host)
+            if now.issuer == OWN or (kept is None and old != now):  # given, or forgotten, by a person meanwhile
                 return
             if now.next_try_ms != old.next_try_ms:  # a person has mended something meanwhile, and asked again
                 rows.put(tx, now._replace(problem=problem))

@@ -32,6 +32,7 @@ def enter(
 
     ``calm``: a change for the worse counts when it is seen again; a person who asks sees what is there now.
     """
+    dns_rows.hold_standing(tx)
     before = dns_rows.standing(tx, subject)
     after = {}
     for one in checks:

@@ -97,7 +97,7 @@ class DmarcReports:
                 taken.append(DmarcTakenView(report=view, known=not added, problems=list(one.problems[:20])))
             for domain in sending.of_tenant(tx, actor.tenant_id):  # what they mean is said soon
                 if any(not one.known and is_within(domain.name, one.report.domain) for one in taken):
-                    sending.update(tx, domain._replace(next_check_ms=min(domain.next_check_ms, now_ms)))
+                    sending.look_soon(tx, domain.id)
             return DmarcTaken(items=taken)
 
         return await self._database.write(work)
@@ -141,7 +141,7 @@ class DmarcReports:
         def work(tx: Tx) -> None:
             domain = own_domain(tx, actor, name)
             rows.judge(tx, domain.id, dict.fromkeys(who, verdict), now_ms)
-            sending.update(tx, domain._replace(next_check_ms=min(domain.next_check_ms, now_ms)))
+            sending.look_soon(tx, domain.id)
 
         await self._database.write(work)
         return await self.view(actor, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 from mailfleet.base.errors import InputError
@@ -38,8 +39,14 @@ class DomainOptions:
         """As they are. Raises ``NotFoundError``."""
         return _view(await self._database.read(lambda tx: own_domain(tx, actor, name)))
 
-    async def set(self, actor: Actor, name: str, wanted: DomainSettings) -> DomainSettings:
-        """Change all of them. Raises ``InputError`` and ``NotFoundError``."""
+    async def set(
+        self, actor: Actor, name: str, wanted: DomainSettings, *, was: DomainSettings | None = None
+    ) -> DomainSettings:
+        """Change all of them, or those that ``wanted`` has otherwise than they were when somebody saw them.
+
+        Raises ``InputError`` and ``NotFoundError``.
+        """
+        given = _changed(wanted, was)
         now = await self._database.read(lambda tx: own_domain(tx, actor, name))
         hosts = await self._policy_hosts(now.name, wanted)
         public_host = self._public_host(now, wanted.public_host)
@@ -50,21 +57,23 @@ class DomainOptions:
             tls_reports_to = _mailbox(tls_reports_to, "tls_reports_to")
 
         def work(tx: Tx) -> SendingDomain:
-            found = own_domain(tx, actor, name)
+            found = own_domain(tx, actor, name, hold=True)
             _check_free(tx, found, public_host)
             mode = wanted.mta_sts
             if mode == "off":
                 mode = "none" if found.mta_sts else ""  # who had one takes it back in the open (RFC 8461 8.3)
-            changed = found._replace(
-                dmarc_policy=wanted.dmarc_policy, dmarc_reports_to=reports_to, dmarc_rollout=wanted.dmarc_rollout,
-                rotate_days=wanted.rotate_days, mta_sts=mode, mta_sts_mx=" ".join(hosts),
-                tls_reports_to=tls_reports_to, public_host=public_host, bimi_evidence=wanted.bimi_evidence,
-                next_check_ms=0,
-            )  # fmt: skip
-            if changed.bimi_logo and not public_host:
+            values: dict[str, Any] = {
+                "dmarc_policy": wanted.dmarc_policy, "dmarc_reports_to": reports_to,
+                "dmarc_rollout": wanted.dmarc_rollout, "rotate_days": wanted.rotate_days, "mta_sts": mode,
+                "mta_sts_mx": " ".join(hosts), "tls_reports_to": tls_reports_to, "public_host": public_host,
+                "bimi_evidence": wanted.bimi_evidence,
+            }  # fmt: skip
+            changed = found._replace(**{field: value for field, value in values.items() if field in given})
+            if changed.bimi_logo and not changed.public_host:
                 mend = "take the logo away first: mailfleet domain logo DOMAIN --remove"
                 raise InputError("the logo is shown under this host", where="public_host", mend=mend)
             sending.update(tx, changed)
+            sending.look_soon(tx, found.id)
             return changed
 
         return _view(await self._database.write(work))
@@ -74,14 +83,15 @@ class DomainOptions:
         text = checked_logo(data) if data is not None else ""
 
         def work(tx: Tx) -> SendingDomain:
-            found = own_domain(tx, actor, name)
+            found = own_domain(tx, actor, name, hold=True)
             if text and not found.public_host:
                 mend = f"mailfleet domain set {found.name} --public-host assets.{found.name}"
                 raise InputError("there is no host to show it under", where="public_host", mend=mend)
             digest = hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
-            changed = found._replace(bimi_logo=digest, next_check_ms=0)
+            changed = found._replace(bimi_logo=digest)
             sending.put_logo(tx, found.id, text)
             sending.update(tx, changed)
+            sending.look_soon(tx, found.id)
             return changed
 
         return _view(await self._database.write(work))
@@ -122,6 +132,13 @@ class DomainOptions:
         if taken or not name.endswith(f".{domain.name}"):
             raise _not_free(domain, host)
         return name
+
+
+def _changed(wanted: DomainSettings, was: DomainSettings | None) -> set[str]:
+    """Names of fields; a mode of MTA-STS and its mail hosts go together."""
+    given = {one for one in DomainSettings.model_fields if was is None or getattr(wanted, one) != getattr(was, one)}
+    policy = {"mta_sts", "mta_sts_mx"}
+    return given | policy if given & policy else given
 
 
 def _check_free(tx: Tx, domain: SendingDomain, host: str) -> None:

@@ -52,6 +52,14 @@ class _Look(NamedTuple):
     advice: Advice | None
 
 
+class _Known(NamedTuple):
+    """What there is to publish, what we have published, and where we may: of one moment, or a key that came between is taken out."""
+
+    facts: Facts
+    own: list[OwnRecord]
+    zones: Zones
+
+
 class Domains:
     """For one process."""
 
@@ -146,11 +154,12 @@ class Domains:
             return None if domain is None else (domain, *self._read(tx, domain))
 
         def later(tx: Tx) -> None:
-            domain = sending.by_name(tx, name)
+            domain = found[0] if found is not None else sending.by_name(tx, name)
             if domain is not None:
                 wait_ms = round(check_book.HURRY_MS / self._time_scale)
-                sending.update(tx, domain._replace(next_check_ms=self._clock.now_ms() + wait_ms))
+                sending.looked(tx, domain, self._clock.now_ms() + wait_ms)
 
+        found = None
         try:
             found = await self._database.read(find)
             if found is not None:
@@ -171,13 +180,14 @@ class Domains:
         now_ms = self._clock.now_ms()
 
         def work(tx: Tx) -> dict[str, Kept]:
+            sending.hold(tx, domain.name)
+            current = sending.by_name(tx, domain.name)
+            if current is None or current.id != domain.id:
+                return {}  # it was removed meanwhile
             after = check_book.enter(
                 tx, self._ids, domain.name, checks, now_ms, calm=calm, tell=partial(_tell, tx, domain, now_ms)
             )
-            current = sending.by_name(tx, domain.name)
-            if current is not None:
-                wait_ms = round(check_book.wait_ms(after) / self._time_scale)
-                sending.update(tx, current._replace(next_check_ms=now_ms + wait_ms))
+            sending.looked(tx, domain, now_ms + round(check_book.wait_ms(after) / self._time_scale))
             return after
 
         return _Look(await self._database.write(work), stage, advice)
@@ -196,10 +206,12 @@ class Domains:
                 )
         if domain.dmarc_policy == look.stage:
             return
-        known, _ = await self._database.read(lambda tx: self._read(tx, domain))
         record = f"_dmarc.{domain.name}"
         try:
             async with self._following:  # many domains may lie in one zone, and its provider counts the questions
+                known = await self._database.read(lambda tx: self._followed(tx, domain))
+                if known is None:
+                    return
                 done = await self._put(domain, known, adopt=False, dry_run=False, only=lambda name: name == record)
         except ConflictError as error:
             log.warning("a DMARC policy cannot be published", domain=domain.name, reason=error.what)
@@ -207,16 +219,20 @@ class Domains:
         if done.by_hand or done.conflicts:
             log.warning("a DMARC policy must be published by hand", domain=domain.name, record=record)
 
+    def _followed(self, tx: Tx, domain: SendingDomain) -> _Known | None:
+        """As things are now; None where somebody has set another policy meanwhile, or that it follows no more."""
+        current = sending.by_name(tx, domain.name)
+        return self._known(tx, current) if current is not None and _same_way(current, domain) else None
+
     def _go_to(self, tx: Tx, domain: SendingDomain, stage: Policy, advice: Advice) -> SendingDomain | None:
         """None where somebody else has changed it, or it is so already."""
-        current, policy = sending.by_name(tx, domain.name), advice.to
-        if current is None or policy is None or domain.dmarc_policy == policy:
+        sending.hold(tx, domain.name)
+        current, policy, now_ms = sending.by_name(tx, domain.name), advice.to, self._clock.now_ms()
+        if current is None or policy is None or domain.dmarc_policy == policy or not _same_way(current, domain):
             return None
-        if (current.dmarc_policy, current.dmarc_rollout) != (domain.dmarc_policy, domain.dmarc_rollout):
-            return None
-        changed = current._replace(dmarc_policy=policy, next_check_ms=0)
+        changed = current._replace(dmarc_policy=policy)
         sending.update(tx, changed)
-        now_ms = self._clock.now_ms()
+        sending.look_soon(tx, domain.id)
         past = Past(self._ids.next(), domain.name, POLICY, stage, policy, advice.found, advice.meaning, now_ms)
         dns_rows.add_past(tx, past)
         data = {"domain": domain.name, "check": POLICY, "before": stage, "state": policy, "meaning": advice.meaning}
@@ -230,28 +246,33 @@ class Domains:
 
         Raises ``NotFoundError`` and ``ConflictError`` (a server refuses; the changes are others than those that were shown).
         """
-        domain, known, _ = await self._facts(actor, name)
+
+        def find(tx: Tx) -> tuple[SendingDomain, _Known]:
+            domain = own_domain(tx, actor, name)
+            return domain, self._known(tx, domain)
+
+        domain, known = await self._database.read(find)
         return await self._put(domain, known, adopt=adopt, dry_run=dry_run, shown=shown)
 
     async def publish_keys(self, domain: SendingDomain) -> None:
         """The same for the DKIM records alone: what a person has not published otherwise is not forced on them."""
-        known, _ = await self._database.read(lambda tx: self._read(tx, domain))
+        known = await self._database.read(lambda tx: self._known(tx, domain))
         await self._put(domain, known, adopt=False, dry_run=False, only=lambda name: "._domainkey." in name)
 
     async def _put(
         self,
         domain: SendingDomain,
-        known: Facts,
+        known: _Known,
         *,
         adopt: bool,
         dry_run: bool,
         only: Callable[[str], bool] = lambda name: True,
         shown: str = "",
     ) -> PublishView:
-        own, zones = await self._own(domain)
-        existing = await self._checker.existing(known, own)
-        wanted = [one for one in plan(known, existing) if only(one.name)]
-        own = [one for one in own if only(one.name)]
+        zones = known.zones
+        existing = await self._checker.existing(known.facts, known.own)
+        wanted = [one for one in plan(known.facts, existing) if only(one.name)]
+        own = [one for one in known.own if only(one.name)]
         diff = await self._publisher.diff(wanted, own, adopt=adopt)
         by_hand = [one for one in diff.changes if zones.of(one.name) is None]
         hold_to(shown, diff, by_hand)
@@ -267,16 +288,15 @@ class Domains:
     async def remove(self, actor: Actor, name: str) -> PublishView:
         """Take everything of ours out of the DNS again; for a domain that is to be removed. Raises as ``publish``."""
         domain = await self._database.read(lambda tx: own_domain(tx, actor, name))
-        own, zones = await self._own(domain)
-        diff = await self._publisher.diff([], own, adopt=False)
-        by_hand = await self._publisher.publish(domain.id, diff, zones)
+        known = await self._database.read(lambda tx: self._known(tx, domain))
+        diff = await self._publisher.diff([], known.own, adopt=False)
+        by_hand = await self._publisher.publish(domain.id, diff, known.zones)
         return PublishView(domain=domain.name, **published(diff, by_hand, [], applied=True))
 
     # Inside
 
-    async def _own(self, domain: SendingDomain) -> tuple[list[OwnRecord], Zones]:
-        """What we have put into the DNS for a domain, and where we may."""
-        return await self._database.read(lambda tx: (dns_rows.own_records(tx, domain.id), Zones(dns_rows.targets(tx))))
+    def _known(self, tx: Tx, domain: SendingDomain) -> _Known:
+        return _Known(self._read(tx, domain)[0], dns_rows.own_records(tx, domain.id), Zones(dns_rows.targets(tx)))
 
     async def _facts(self, actor: Actor, name: str) -> tuple[SendingDomain, Facts, list[Egress]]:
         def find(tx: Tx) -> tuple[SendingDomain, Facts, list[Egress]]:
@@ -288,6 +308,10 @@ class Domains:
     def _read(self, tx: Tx, domain: SendingDomain) -> tuple[Facts, list[Egress]]:
         keys = sending.keys(tx, domain.id)
         return facts(tx, domain, keys, self._defaults, self._authority), sources(tx, domain.tenant_id)
+
+
+def _same_way(one: SendingDomain, other: SendingDomain) -> bool:
+    return (one.id, one.dmarc_policy, one.dmarc_rollout) == (other.id, other.dmarc_policy, other.dmarc_rollout)
 
 
 def _tell(tx: Tx, domain: SendingDomain, now_ms: int, check: Check, before: str) -> None:

@@ -58,6 +58,7 @@ class Fleet:
         """Change what ``values`` name and nothing else. Raises ``InputError``, ``NotFoundError``, ``ConflictError``."""
 
         def work(tx: Tx) -> EgressView:
+            egress.hold(tx)
             row = _found(tx, actor, kind, name)
             changed = self._with(row, values)
             _check_unique(tx, changed)
@@ -74,6 +75,7 @@ class Fleet:
         assert state in STATES
 
         def work(tx: Tx) -> EgressView:
+            egress.hold(tx)
             row = _found(tx, actor, kind, name)
             if row.state == state:
                 return _view(tx, row)
@@ -108,6 +110,7 @@ class Fleet:
         """Make a pool, or change what is given of one. Raises ``InputError``, ``NotFoundError``, ``ConflictError``."""
 
         def work(tx: Tx) -> PoolView:
+            egress.hold(tx, "pool")
             pool = self._pool_to_set(tx, actor, name, new=new)
             if members is not None:
                 egress.set_members(tx, pool.id, _members(tx, actor, pool, members))
@@ -122,6 +125,7 @@ class Fleet:
         """Raises ``ConflictError`` while something sends through it, saying what."""
 
         def work(tx: Tx) -> None:
+            egress.hold(tx, "pool")
             pool = _pool(tx, actor, name)
             if pool.id == egress.DEFAULT_POOL:
                 raise ConflictError("the default pool stays: what has no pool of its own leaves through it")
@@ -149,6 +153,7 @@ class Fleet:
         """Change pool, spill, rates or weight of a stream. Raises ``InputError`` and ``NotFoundError``."""
 
         def work(tx: Tx) -> StreamView:
+            egress.hold(tx, "pool")
             row = checks.stream_row(tx, actor, name)
             if "pool" in values:
                 row = row._replace(pool_id=_pool(tx, actor, values["pool"]).id if values["pool"] else 0)
@@ -168,6 +173,8 @@ class Fleet:
         """What holds for all of the actor's mail, changed first where ``values`` say so. Raises ``InputError``, ``NotFoundError``."""
 
         def work(tx: Tx) -> TenantView:
+            if values:
+                egress.hold(tx, "pool")
             row = streams.tenant(tx, actor.tenant_id)
             if values:
                 if "pool" in values:

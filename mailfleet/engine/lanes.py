@@ -20,6 +20,7 @@ from mailfleet.policy.rates import scaled
 from mailfleet.policy.transport import TlsDemand, TlsManner
 from mailfleet.store.egress import Egress
 from mailfleet.store.queue import Claimed
+from mailfleet.store.sites import Site, relay_hosts
 
 LimitsFor = Callable[[Egress, str], LaneLimits]
 """What a way out keeps to towards the sites of a provider; empty for no known one."""
@@ -79,7 +80,7 @@ class Lanes:
         if site is None:
             return None
         limits = self._limits(row, site.provider, lane_site)
-        lane = Lane(self._way(row), site, limits, self._edges, self._ceiling(row, site.provider, limits))
+        lane = Lane(self._way(row), _towards(row, site), limits, self._edges, self._ceiling(row, site.provider, limits))
         permille = self.ways.on_lane(egress_id, site.provider, lane_site).permille
         lane.keep_to(lane.limits, permille)
         self._lanes[egress_id, lane_site] = lane
@@ -124,9 +125,9 @@ class Lanes:
                 left += lane.let_go()
                 continue
             permille = ways.on_lane(egress_id, lane.site.provider, lane_site).permille
-            lane.way = self._way(row)
+            lane.way, lane.site = self._way(row), _towards(row, lane.site)
             for other in lane.beside.values():
-                other.way = lane.way
+                other.way, other.site = lane.way, lane.site
             lane.keep_to(self._limits(row, lane.site.provider, lane_site), permille)
             if not permille:
                 left += lane.let_go()
@@ -204,3 +205,8 @@ class Lanes:
         if made is None or made[0] != row:
             made = self._made[row.id] = (row, self._way_of(row))
         return made[1]
+
+
+def _towards(row: Egress, site: Site) -> Site:
+    """A relay's site stays the same one when the relay gets another host."""
+    return site._replace(hosts=relay_hosts(row.host)) if row.kind == "relay" else site

@@ -13,7 +13,7 @@ from mailfleet.policy.outcome import Outcome
 from mailfleet.store import egress
 from mailfleet.store.database import Database
 from mailfleet.store.egress import Egress
-from mailfleet.store.sites import Site
+from mailfleet.store.sites import Site, relay_hosts
 
 
 class RelayCheckView(BaseModel):
@@ -52,10 +52,7 @@ class RelayChecker:
         row = await self._database.read(lambda tx: egress.by_name(tx, name))
         if row is None or row.kind != "relay" or row.tenant_id not in (0, actor.tenant_id):
             raise NotFoundError(f"there is no relay {name!r}", where="name", mend="see: mailfleet relay list")
-        host = row.host
-        if ":" in host or host.replace(".", "").isdigit():
-            host = f"[{'IPv6:' if ':' in host else ''}{host}]"  # RFC 5321 4.1.3
-        site = Site(0, "", "relay", ((0, host),), "", "")
+        site = Site(0, "", "relay", relay_hosts(row.host), "", "")
         connection, outcome, transcript = await self._connector.open(site, self._way_of(row), tls="")
         if connection is None:
             assert outcome is not None

@@ -127,39 +127,21 @@ class Rotation:
 
     async def _begin(self, domain: SendingDomain, *, by: str, at_once: bool) -> None:
         keys = await self._keys(domain)
+        begun = any(one.stage == "next" for one in keys)
+        made = [] if begun else await self._made(domain, keys)
         under_way = ConflictError(
             f"a new key of {domain.name} is on its way already", where="domain", mend="wait until it signs"
         )
-        if any(one.stage == "next" for one in keys):
-            if not (at_once and await self._database.write(lambda tx: self._leak(tx, domain))):
-                raise under_way
-            return
-        now_ms = self._clock.now_ms()
-        taken = {one.selector for one in keys}
-        made = []
-        for algorithm in dict.fromkeys(one.algorithm for one in keys if one.stage in ("active", "leaked")):
-            selector = _selector(now_ms, taken)
-            taken.add(selector)
-            key = await asyncio.to_thread(SigningKey.generate, algorithm)  # up to seconds of arithmetic
-            sealed = self._box.seal(key.to_pem(), key_label(domain.name, selector))
-            made.append(
-                DkimKey(
-                    self._ids.next(),
-                    domain.id,
-                    selector,
-                    algorithm,
-                    sealed,
-                    key.public_record(),
-                    0,
-                    now_ms,
-                    "next",
-                    now_ms,
-                )
-            )
 
         def work(tx: Tx) -> None:
-            if any(one.stage == "next" for one in sending.keys(tx, domain.id)):
-                raise under_way
+            sending.hold(tx, domain.name)
+            now = sending.keys(tx, domain.id)
+            if any(one.stage == "next" for one in now):
+                if not (at_once and self._leak(tx, domain)):
+                    raise under_way
+                return
+            if not (made and now) or {one.selector for one in now} & {one.selector for one in made}:
+                raise under_way  # and over by now, since somebody else began it
             for one in made:
                 sending.add_key(tx, one)
                 self._tell(tx, domain, one.selector, f"made, by {by}")
@@ -168,6 +150,19 @@ class Rotation:
 
         await self._database.write(work)
         self._catalog.forget_identity(domain.name)
+
+    async def _made(self, domain: SendingDomain, keys: Sequence[DkimKey]) -> list[DkimKey]:
+        """The next key of each algorithm."""
+        now_ms, taken = self._clock.now_ms(), {one.selector for one in keys}
+        made = []
+        for algorithm in dict.fromkeys(one.algorithm for one in keys if one.stage in ("active", "leaked")):
+            selector = _selector(now_ms, taken)
+            taken.add(selector)
+            key = await asyncio.to_thread(SigningKey.generate, algorithm)  # up to seconds of arithmetic
+            sealed, record = self._box.seal(key.to_pem(), key_label(domain.name, selector)), key.public_record()
+            number = self._ids.next()
+            made.append(DkimKey(number, domain.id, selector, algorithm, sealed, record, 0, now_ms, "next", now_ms))
+        return made
 
     def _leak(self, tx: Tx, domain: SendingDomain) -> bool:
         """The keys that sign are to go as soon as others do, and those before them at once: nobody knows which it was that leaked.
@@ -189,6 +184,7 @@ class Rotation:
         now_ms = self._clock.now_ms()
 
         def work(tx: Tx) -> None:
+            sending.hold(tx, domain.name)
             keys = sending.keys(tx, domain.id)
             ready = [one for one in keys if one.stage == "next" and one.id in {seen.id for seen in upcoming}]
             if not ready:
@@ -202,7 +198,7 @@ class Rotation:
             for one in ready:
                 sending.set_stage(tx, one.id, "active", now_ms)
                 self._tell(tx, domain, one.selector, "signs")
-            _look_soon(tx, domain)
+            sending.look_soon(tx, domain.id)
 
         await self._database.write(work)
         self._catalog.forget_identity(domain.name)
@@ -219,7 +215,7 @@ class Rotation:
                 sending.remove_key(tx, one.id)
                 self._tell(tx, domain, one.selector, "gone")
             if gone:
-                _look_soon(tx, domain)
+                sending.look_soon(tx, domain.id)
             return bool(gone)
 
         if await self._database.write(work):
@@ -257,13 +253,6 @@ def _left_over(tx: Tx, domain: SendingDomain) -> bool:
         "._domainkey." in one.name and one.value not in known and zones.of(one.name) is not None
         for one in dns_rows.own_records(tx, domain.id)
     )
-
-
-def _look_soon(tx: Tx, domain: SendingDomain) -> None:
-    """The checks are of other keys now."""
-    current = sending.by_name(tx, domain.name)
-    if current is not None:
-        sending.update(tx, current._replace(next_check_ms=0))
 
 
 def _only_keys(domain: SendingDomain, keys: Sequence[DkimKey], hostname: str) -> Facts:

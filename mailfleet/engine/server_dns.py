@@ -196,10 +196,11 @@ class ServerDns:
 
     async def _now(self, also: Sequence[str] = ()) -> _Now:
         install = self._install
-        keys = await self._certificates.keys_of(install.hostname)
         (own, zones), found, authority = await self._database.read(
             lambda tx: (_own(tx), senders(tx, install.defaults), with_account(tx, install.authority))
         )
+        # Later: what was put there for a key that came between is not among ours, and so is not taken out
+        keys = await self._certificates.keys_of(install.hostname)
         digests = tuple(dict.fromkeys(one for one in (keys.shown, keys.next, *also) if one))
         why = "" if keys.shown else _NO_KEY[keys.source]
         if not install.tlsa:

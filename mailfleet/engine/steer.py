@@ -97,6 +97,7 @@ class Steering:
                 0,
                 stream_row(tx, actor, stream).id if stream else 0,
             )
+            brakes.hold(tx)
             if any(one.scope == decision.scope and one.origin == "person" for one in brakes.in_force(tx)):
                 raise ConflictError(
                     "a brake by hand is on for that already", mend="lift it first: mailfleet brake list"
@@ -110,6 +111,7 @@ class Steering:
         """End a brake at once. Raises ``NotFoundError`` and ``ConflictError``."""
 
         def work(tx: Tx) -> BrakeView:
+            brakes.hold(tx)
             found = brakes.get(tx, from_public("brk", brake))
             if found is None:
                 raise NotFoundError(f"there is no brake {brake}", where="brake", mend="see: mailfleet brake list")

@@ -160,6 +160,8 @@ def forget_idle(tx: Tx, plans: Mapping[str, Plan], now_ms: int, scale: float) ->
         if idle >= NORMAL.forgotten_days:
             stage = one.stage // 2
             reason = f"nothing was sent for {idle} days: from here on again"
+            if warmups.get(tx, one.key) != one:
+                continue  # a person is steering it
             changed = one._replace(
                 state="warming", stage=stage, good_days=0, cap=plan.cap(stage), day=day, reason=reason, since_ms=now_ms
             )

@@ -13,6 +13,12 @@ def in_force(tx: Tx) -> list[Brake]:
     return [Brake(*row) for row in tx.rows(f"SELECT {_COLUMNS} FROM brake WHERE ended_ms = 0 ORDER BY id")]
 
 
+def hold(tx: Tx) -> None:
+    """Whoever decides by what is on does so alone until the commit: two would put on one brake each for the same mail."""
+    if tx.engine == "postgres":
+        tx.run("LOCK TABLE brake IN SHARE ROW EXCLUSIVE MODE")
+
+
 def get(tx: Tx, brake_id: int) -> Brake | None:
     """One of them, or one that has ended."""
     row = tx.row(f"SELECT {_COLUMNS} FROM brake WHERE id = ?", (brake_id,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mailfleet.store.database import Tx
+from mailfleet.store.statements import Pair
 
 
 class Certificate(NamedTuple):
@@ -57,6 +58,16 @@ def every(tx: Tx) -> list[Certificate]:
 def of_host(tx: Tx, host: str) -> Certificate | None:
     """The one of a host."""
     row = tx.row(f"SELECT {_CERTIFICATE} FROM certificate WHERE host = ?", (host,))
+    return Certificate(*row) if row else None
+
+
+_HELD_TEXT = f"SELECT {_CERTIFICATE} FROM certificate WHERE host = ?"
+_HELD = Pair(_HELD_TEXT, f"{_HELD_TEXT} FOR UPDATE")
+
+
+def held(tx: Tx, host: str) -> Certificate | None:
+    """The one of a host, which nobody else changes before the commit."""
+    row = tx.row(_HELD, (host,))
     return Certificate(*row) if row else None
 
 

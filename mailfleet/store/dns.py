@@ -115,6 +115,12 @@ def standing(tx: Tx, subject: str) -> dict[str, Kept]:
     }
 
 
+def hold_standing(tx: Tx) -> None:
+    """Whoever enters checks goes by those that stand, alone until the commit."""
+    if tx.engine == "postgres":
+        tx.run("LOCK TABLE domain_check IN SHARE ROW EXCLUSIVE MODE")
+
+
 def put_standing(tx: Tx, subject: str, kept: dict[str, Kept]) -> None:
     """All checks of a domain; those that are not among them are no longer made."""
     tx.run("DELETE FROM domain_check WHERE subject = ?", (subject,))

@@ -66,10 +66,15 @@ def ensure_default(tx: Tx, now_ms: int) -> None:
     tx.run("INSERT INTO pool_member (pool_id, egress_id) VALUES (?, ?)", (DEFAULT_POOL, DEFAULT_EGRESS))
 
 
-def next_id(tx: Tx, table: str) -> int:
-    """The number of the next row of ``egress`` or ``pool``; rows are never removed, so it is free. Writers take turns for it."""
+def hold(tx: Tx, table: str = "egress") -> None:
+    """Whoever changes ways out or pools (``pool``) by what they are now does so alone until the commit."""
     if tx.engine == "postgres":
         tx.run(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+
+
+def next_id(tx: Tx, table: str) -> int:
+    """The number of the next row of ``egress`` or ``pool``; rows are never removed, so it is free. Writers take turns for it."""
+    hold(tx, table)
     return int(tx.value(f"SELECT coalesce(max(id), 0) + 1 FROM {table}"))
 
 

@@ -61,6 +61,12 @@ def open_listing(tx: Tx, list_name: str, target: str) -> Listing | None:
     return Listing(*row) if row else None
 
 
+def draining(tx: Tx, egress_id: int) -> list[Listing]:
+    """Those for which a way out was to take nothing new, whether they have ended or not."""
+    rows = tx.rows(f"SELECT {_COLUMNS} FROM listing WHERE egress_id = ? AND action = 'drain'", (egress_id,))
+    return [Listing(*row) for row in rows]
+
+
 def put(tx: Tx, listing: Listing) -> None:
     """A new one, or what became of it."""
     changed = ", ".join(f"{name} = excluded.{name}" for name in Listing._fields[1:])

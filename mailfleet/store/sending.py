@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mailfleet.store.database import Tx
+from mailfleet.store.statements import Pair
 
 
 class SendingDomain(NamedTuple):
@@ -44,7 +45,7 @@ class DkimKey(NamedTuple):
 
 
 _DOMAIN = ", ".join(SendingDomain._fields)
-_CAN_CHANGE = SendingDomain._fields[5:]
+_CAN_CHANGE = [name for name in SendingDomain._fields[5:] if name != "next_check_ms"]
 _KEY = ", ".join(DkimKey._fields)
 
 
@@ -78,12 +79,35 @@ def remove_key(tx: Tx, key_id: int) -> None:
 
 
 def update(tx: Tx, domain: SendingDomain) -> None:
-    """What can be set of a domain."""
+    """What can be set of a domain, by who holds it."""
     changes = ", ".join(f"{name} = ?" for name in _CAN_CHANGE)
     tx.run(
         f"UPDATE sending_domain SET {changes} WHERE id = ?",
         (*(getattr(domain, name) for name in _CAN_CHANGE), domain.id),
     )
+
+
+def look_soon(tx: Tx, domain_id: int) -> None:
+    """Something of it has changed: it is to be checked now, whatever a check that is under way comes to."""
+    sooner = "CASE WHEN next_check_ms > 0 THEN 0 ELSE next_check_ms - 1 END"  # than whoever looks has seen
+    tx.run(f"UPDATE sending_domain SET next_check_ms = {sooner} WHERE id = ?", (domain_id,))
+
+
+def looked(tx: Tx, seen: SendingDomain, next_ms: int) -> None:
+    """It was looked at as it was seen, and is to be checked again then; at once where somebody has asked for that meanwhile."""
+    tx.run(
+        "UPDATE sending_domain SET next_check_ms = ? WHERE id = ? AND next_check_ms = ?",
+        (next_ms, seen.id, seen.next_check_ms),
+    )
+
+
+_HELD_TEXT = "SELECT id FROM sending_domain WHERE name = ?"
+_HELD = Pair(_HELD_TEXT, f"{_HELD_TEXT} FOR UPDATE")
+
+
+def hold(tx: Tx, name: str) -> None:
+    """Until the commit nobody else changes a domain, or its keys: for whoever decides by what they are now."""
+    tx.row(_HELD, (name,))
 
 
 def due(tx: Tx, now_ms: int) -> list[SendingDomain]:

@@ -146,9 +146,13 @@ def relay_sites(tx: Tx) -> dict[int, int]:
 
 def put_relay_site(tx: Tx, egress_id: int, host: str) -> int:
     """The site that stands for a relay's own host, made if new."""
+    return put_site(tx, f"relay:{egress_id}", "relay", [*relay_hosts(host)], "", "")
+
+
+def relay_hosts(host: str) -> tuple[tuple[int, str]]:
+    """A relay's host as the hosts of a site."""
     literal = host.replace(".", "").isdigit() or ":" in host
-    name = f"[{'IPv6:' if ':' in host else ''}{host}]" if literal else host  # RFC 5321 4.1.3
-    return put_site(tx, f"relay:{egress_id}", "relay", [(0, name)], "", "")
+    return ((0, f"[{'IPv6:' if ':' in host else ''}{host}]" if literal else host),)  # RFC 5321 4.1.3
 
 
 def providers(tx: Tx, after: int) -> list[tuple[int, str]]:

@@ -67,7 +67,8 @@ class DomainPage:
         domain = request.path_params["domain"]
 
         async def change(session: Session, form: Form) -> str:
-            await self._services.domain_options.set(session.actor, domain, settings_of(form))
+            was = DomainSettings.model_validate_json(form["was"]) if "was" in form else None
+            await self._services.domain_options.set(session.actor, domain, settings_of(form), was=was)
             return "The settings are changed. Put them into the DNS too."
 
         async def again(form: Form, troubles: Troubles) -> Response:
@@ -220,6 +221,7 @@ class DomainPage:
         shown = kept.model_dump() | {"mta_sts_mx": "\n".join(kept.mta_sts_mx)}
         return {
             "kept": kept,
+            "was": typed.get("was", kept.model_dump_json()),
             "shown": {field: typed.get(field, str(value)) for field, value in shown.items()},
             "has_logo": bool(await options.logo(session.actor, name)),
             "policies": POLICIES,

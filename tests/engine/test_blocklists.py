@@ -11,6 +11,7 @@ import pytest
 from mailfleet.config.blocklists import load_blocklists
 from mailfleet.config.warmup import load_plans
 from mailfleet.engine.blocklists import Blocklists
+from mailfleet.engine.fleet import Fleet
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.policy.blocklists import BlockList
 from mailfleet.store import brakes, egress, warmups
@@ -18,7 +19,7 @@ from tests.engine.plant import DOMAIN, NOW_MS, OWNER, Plant
 from tests.engine.test_ways_out import pool
 from tests.peers.knot import Knot
 
-ZONE, DOMAINS = "bl.test", "dbl.test"
+ZONE, OTHER_ZONE, DOMAINS = "bl.test", "other.test", "dbl.test"
 FREE = ["2.0.0.127 A 127.0.0.2", "*.cutoff A 127.0.0.2"]
 LISTED = [*FREE, "11.0.0.127 A 127.0.0.4", '11.0.0.127 TXT "seen in a spam trap at" " noon"']
 CODES = {"127.0.0.2": "a spam source", "127.0.0.4": "a hijacked machine"}
@@ -29,7 +30,7 @@ NAMES = BlockList("names", "Our names", DOMAINS, "domain", listed="bad.example",
 
 @pytest.fixture
 def knot(tmp_path: Path) -> Iterator[Knot]:
-    made = Knot(tmp_path / "knot", {ZONE: FREE, DOMAINS: ["bad.example A 127.0.1.2"]})
+    made = Knot(tmp_path / "knot", {ZONE: FREE, OTHER_ZONE: FREE, DOMAINS: ["bad.example A 127.0.1.2"]})
     yield made
     made.close()
 
@@ -144,6 +145,47 @@ async def test_a_drained_source_takes_new_mail_again_after_it(plant: Plant, knot
     row = await plant.database.read(lambda tx: egress.by_name(tx, "s11"))
     assert row is not None
     assert row.state == "active"
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "meanwhile"])
+async def test_a_source_that_a_person_drains_stays_so_after_it(plant: Plant, knot: Knot, before: bool) -> None:
+    await pool(plant, {11: 1})
+    fleet = Fleet(plant.database, plant.box, plant.clock)
+    knot.replace(ZONE, LISTED)
+    watching = watcher(plant, knot, BlockList("ips", "Our list", ZONE, "ip", "drain", private=True))
+    if before:
+        await fleet.set_state(OWNER, "source", "s11", "draining", "it moves out")
+    await look(plant, watching)
+    await look(plant, watching)
+    if not before:
+        plant.clock.skip(60)
+        await fleet.set_state(OWNER, "source", "s11", "active", "")
+        await fleet.set_state(OWNER, "source", "s11", "draining", "it moves out")
+    knot.replace(ZONE, FREE)
+    await look(plant, watching)
+    await look(plant, watching)
+    ((incident,), _) = await watching.incidents(OWNER, None, 9)
+    assert incident.state == "closed"
+    view = await fleet.egress(OWNER, "source", "s11")
+    assert (view.state, view.reason) == ("draining", "it moves out")
+
+
+@pytest.mark.parametrize("first", [ZONE, OTHER_ZONE])
+async def test_a_source_on_two_lists_waits_for_both(plant: Plant, knot: Knot, first: str) -> None:
+    await pool(plant, {11: 1})
+    for zone in (ZONE, OTHER_ZONE):
+        knot.replace(zone, LISTED)
+    lists = [BlockList(zone, zone, zone, "ip", "drain", private=True) for zone in (ZONE, OTHER_ZONE)]
+    watching = watcher(plant, knot, *lists)
+    await look(plant, watching)
+    await look(plant, watching)
+    for zone, state in ((first, "draining"), ({ZONE: OTHER_ZONE, OTHER_ZONE: ZONE}[first], "active")):
+        knot.replace(zone, FREE)
+        await look(plant, watching)
+        await look(plant, watching)
+        row = await plant.database.read(lambda tx: egress.by_name(tx, "s11"))
+        assert row is not None
+        assert row.state == state
 
 
 async def test_sending_domains_are_watched_and_told_of(plant: Plant, knot: Knot) -> None:

@@ -237,6 +237,33 @@ async def test_who_asks_while_an_order_fails_is_heard(plant: Plant, known: bool,
     assert (view.problem, view.state) == ("", "ok")
 
 
+@pytest.mark.parametrize("fails", [False, True], ids=["made", "failed"])
+async def test_what_is_forgotten_during_its_order_does_not_come_back(plant: Plant, fails: bool) -> None:
+    class Slow(_Made):
+        ours: Certificates | None = None
+
+        async def issue(self, host: str, key: bytes, old: str = "") -> str:
+            if self.ours is not None:
+                ours, self.ours = self.ours, None
+                await ours.forget(OWNER, HOST)  # whoever has lost the key, say
+                if fails:
+                    raise IssueError("the authority does not answer")
+            return await super().issue(host, key, old)
+
+    issuer = Slow()
+    ours = Certificates(
+        plant.database, plant.box, issuer, hostname=HOST, next_key_ms=60_000, clock=plant.clock, time_scale=1
+    )
+    assert await ours.run_due() == 1
+    lost = (await ours.keys_of(HOST)).shown
+    await ours.renew(OWNER, HOST, new_key=False)
+    issuer.ours = ours
+    assert await ours.run_due() == 1
+    assert await ours.pairs() == {}
+    assert await ours.run_due() == 1, "and a new one is made"
+    assert (await ours.keys_of(HOST)).shown not in ("", lost)
+
+
 async def test_no_key_is_shown_that_the_dns_does_not_name(plant: Plant) -> None:
     chain, key = made(HOST)
     says: list[Named] = ["another"]

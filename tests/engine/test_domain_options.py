@@ -147,6 +147,21 @@ async def test_a_logo_needs_a_host_and_keeps_it(plant: Plant, options: DomainOpt
     assert (await set_to(options)).public_host == ""
 
 
+async def test_what_a_person_has_not_touched_stays_as_it_has_become(options: DomainOptions) -> None:
+    seen = await set_to(
+        options, dmarc_policy="reject", dmarc_rollout="auto", mta_sts="testing", mta_sts_mx=["mx.a.test"]
+    )
+    now = seen.model_copy(update={"dmarc_policy": "quarantine", "mta_sts_mx": ["mx.b.test"]})
+    await options.set(OWNER, DOMAIN, now)  # since reports show that mail is lost
+    wanted = seen.model_copy(update={"rotate_days": 90, "tls_reports_to": "tls@shop.example"})
+    after = await options.set(OWNER, DOMAIN, wanted, was=seen)
+    assert after == now.model_copy(update={"rotate_days": 90, "tls_reports_to": "tls@shop.example"})
+    after = await options.set(OWNER, DOMAIN, wanted.model_copy(update={"mta_sts": "enforce"}), was=seen)
+    assert (after.mta_sts, after.mta_sts_mx) == ("enforce", ["mx.a.test"]), "these go together"
+    after = await options.set(OWNER, DOMAIN, wanted.model_copy(update={"dmarc_policy": "none"}), was=seen)
+    assert after.dmarc_policy == "none"
+
+
 async def test_another_tenants_domain_is_none(options: DomainOptions) -> None:
     other = Actor(2)  # type: ignore[arg-type]  # ids are new types over int
     for asked in (

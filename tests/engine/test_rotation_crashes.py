@@ -255,6 +255,26 @@ async def test_a_zone_that_refuses_holds_the_change_up_and_nothing_else(plant: P
 
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_a_leak_is_heard_while_the_schedule_makes_a_key(
+    plant: Plant, knot: Knot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(plant, knot)
+    await world.begin()
+    plant.clock.skip(31 * 86_400)
+    (by_hand, _, _), (by_schedule, _, _) = (world.process(Deadline()) for _ in range(2))
+    domain, made = await world.domain(), by_hand._made
+
+    async def slowly(*values: Any) -> list[DkimKey]:
+        found = await made(*values)
+        await by_schedule._begin(domain, by="the schedule", at_once=False)
+        return found
+
+    monkeypatch.setattr(by_hand, "_made", slowly)
+    await by_hand._begin(domain, by="a person", at_once=True)
+    assert [one.stage for one in await world.keys()] == ["leaked", "next"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_a_selector_is_not_used_again(plant: Plant, knot: Knot) -> None:
     """Within one month, where the one before has gone already."""
     world = World(plant, knot)

@@ -68,6 +68,24 @@ async def test_settings_are_changed(browser: Browser, url: str, engine: Any, mem
     )
 
 
+async def test_a_page_that_stood_open_undoes_nothing(browser: Browser, url: str, engine: Any, memory: Any) -> None:
+    await fill(engine, memory)
+    options, actor = engine.domain_options, engine.actors["all"]
+    seen = DomainSettings(dmarc_policy="reject", dmarc_rollout="auto")
+    await options.set(actor, "shop.example", seen)
+    page = await open_domain(browser, url)
+    now = seen.model_copy(update={"dmarc_policy": "none"})  # reports show that mail is lost
+    await options.set(actor, "shop.example", now)
+    for days in ("5000", "90"):  # the first is refused
+        await page.get_by_label("New DKIM key").fill(days)
+        await page.get_by_role("button", name="Save settings").click()
+        if days == "5000":
+            await expect(page.get_by_text("Nothing was changed.")).to_be_visible()
+    await expect(page.locator(".note")).to_contain_text("The settings are changed.")
+    await expect(page.get_by_label("DMARC policy")).to_have_value("none")
+    assert await options.get(actor, "shop.example") == now.model_copy(update={"rotate_days": 90})
+
+
 async def test_what_is_wrong_is_said_beside_its_field_and_nothing_typed_is_lost(
     browser: Browser, url: str, engine: Any, memory: Any
 ) -> None:
