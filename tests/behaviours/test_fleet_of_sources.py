@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -84,7 +82,7 @@ def test_caps_hold_over_days_and_kills(serve: Callable[..., Server]) -> None:
     campaign = server.campaign(people)["campaign"]
     wait_until(lambda: server.get(f"/v1/campaigns/{campaign}")["delivered"] >= 100, 90, server.output)
     for role in ("deliver-0", "deliver-1", "deliver-0"):
-        os.kill(server.pids()[role], signal.SIGKILL)
+        server.kill(role)
         time.sleep(3)
     server.wait_campaign(campaign, 200)
     seen: Counter[tuple[str, str, int]] = Counter()
