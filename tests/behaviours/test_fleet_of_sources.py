@@ -100,7 +100,9 @@ def test_caps_hold_over_days_and_kills(serve: Callable[..., Server]) -> None:
     for (name, provider, day), count in seen.items():
         stage = day - first[name, provider]
         assert count <= FIRST_CAPS[min(stage, len(FIRST_CAPS) - 1)], f"{name} to {provider}, day {day}: {count}"
-    assert any(count == 100 for count in seen.values()), "and a day holds all that it may"
+    assert any(96 <= count <= 100 for count in seen.values()), (
+        "and a day holds all that it may, or lacks what its last hour had"
+    )
 
 
 def test_a_blocked_source_is_rerouted_and_comes_back_in_steps(serve: Callable[..., Server]) -> None:
