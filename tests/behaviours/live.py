@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.behaviours.network import Network
-from tests.behaviours.server import Server, Settings, merged
+from tests.behaviours.server import Server, Settings, merged, wait_until
 
 HOSTNAME = "mta.shop.test"
 
@@ -43,6 +43,19 @@ class Live(Server):
         """Where mail is submitted."""
         host, _, port = self.connection["smtp"].rpartition(":")
         return host, int(port)
+
+    def replace_delivery(self) -> None:
+        """End both delivery processes; over when the next ones have their leases, so that neither begins long before the other."""
+        before = self.rows("SELECT id, slot FROM lease")
+        for role in ("deliver-0", "deliver-1"):
+            self.kill(role)
+        wait_until(
+            lambda: (
+                {slot for lease, slot in self.rows("SELECT id, slot FROM lease") if (lease, slot) not in before}
+                == {0, 1}
+            ),
+            what=self.output,
+        )
 
     def key_of(self, name: str) -> str | None:
         """The TXT record in the network's zone, for verifiers."""

@@ -31,7 +31,7 @@ T = TypeVar("T")
 Settings = Mapping[str, Mapping[str, Any]]
 Process = subprocess.Popen[bytes] | fork_server.Forked
 
-START_S = 30.0
+START_S = 120.0
 PATIENCE_S = 60.0
 FINAL = frozenset({"delivered", "bounced", "expired", "suppressed", "cancelled"})
 
@@ -138,7 +138,7 @@ class Server:
         return self.process
 
     def start(self) -> Server:
-        """Start, and wait until the entrances of this very start are open."""
+        """Start, and wait until the entrances of this very start are open and every role runs."""
         started_ns = time.time_ns()
         process = self.launch()
 
@@ -150,6 +150,7 @@ class Server:
             return False
 
         wait_until(ready, START_S, lambda: f"the server did not come up:\n{self.output()}")
+        wait_until(lambda: self.roles <= set(self.pids()), what=lambda: f"roles are missing:\n{self.output()}")
         return self
 
     def healthy(self) -> bool:
@@ -198,6 +199,12 @@ class Server:
         self.close()
 
     # Processes
+
+    @property
+    def roles(self) -> set[str]:
+        """Those that run when all is well."""
+        deliver = {f"deliver-{slot}" for slot in range(self.setting("delivery", "workers"))}
+        return {"front", "jobs", *deliver, *(["sandbox"] if self.sandbox else [])}
 
     def pids(self) -> dict[str, int]:
         """Role -> process id, of those that run now."""
@@ -249,7 +256,8 @@ class Server:
 
     def get(self, path: str, **params: object) -> Any:
         """The JSON answer to GET, through restarts of the front and of its database."""
-        for _ in range(50):
+        give_up_at = time.monotonic() + PATIENCE_S
+        while time.monotonic() < give_up_at:
             try:
                 answer = self.http.get(path, params={key: str(value) for key, value in params.items()})
             except httpx.TransportError:

@@ -15,7 +15,7 @@ import pytest
 
 from mailfleet.mail.address import Address
 from tests.behaviours.mail import keys_of_sandbox, parsed, signed_well, text_of
-from tests.behaviours.server import Ran, Server
+from tests.behaviours.server import Ran, Server, Settings
 
 NAMES = [
     "שרה לוי",
@@ -110,8 +110,9 @@ def as_csv(rows: list[Row]) -> str:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    # A day of retries takes 15 seconds: what never gets through has expired by then
-    with Server(tmp_path_factory.mktemp("totals"), {"sandbox": {"time_scale": 5760}}) as started:
+    # Two days of retries take 30 seconds: what never gets through has expired by then, and all else has not, on a slow machine too
+    settings: Settings = {"sandbox": {"time_scale": 5760}, "retry": {"bulk": {"expire_after_s": 2 * 86400}}}
+    with Server(tmp_path_factory.mktemp("totals"), settings) as started:
         yield started
 
 

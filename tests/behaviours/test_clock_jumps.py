@@ -19,6 +19,7 @@ from tests.behaviours.server import wait_until
 
 HOUR_S = 3600
 RECIPIENTS = 160
+LEASES = "SELECT id, slot FROM lease ORDER BY id"
 PATIENT = {"expire_after_s": 365 * 86400}  # or the jump alone would end what waits: time_scale divides it
 SETTINGS: dict[str, dict[str, Any]] = {
     "delivery": {"time_scale": 600, "lease_s": 20},
@@ -89,7 +90,8 @@ def test_an_hour_forward_and_back(server: Live, network: Network, clock: Clock) 
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     soon = server.campaign(["soon@people.test"], **{"from": "news@shop.test", "send_at": in_half_an_hour})["campaign"]
     much_later = server.campaign(["much@people.test"], **{"from": "news@shop.test", "send_at": tomorrow})["campaign"]
-    before, leases = server.pids(), server.rows("SELECT id, slot FROM lease ORDER BY id")
+    before = server.pids()
+    leases = wait_until(lambda: found if len(found := server.rows(LEASES)) == 2 else None, what=server.output)
     campaign = server.campaign(people, **{"from": "news@shop.test"})["campaign"]
     page = logged_in(server)
 
@@ -116,7 +118,7 @@ def test_an_hour_forward_and_back(server: Live, network: Network, clock: Clock) 
     assert set(took.values()) == {1}
 
     assert server.pids() == before, server.log("supervisor")
-    assert server.rows("SELECT id, slot FROM lease ORDER BY id") == leases
+    assert server.rows(LEASES) == leases
     events = server.events()
     assert Counter(event["kind"] for event in events)["lease_released"] == 0
     check_order(events)

@@ -81,8 +81,7 @@ def test_eight_sources_and_six_sites(live_with: Callable[[str], Live], network: 
     connection = open_connection(live.data / "mailfleet.db")
     connection.execute("UPDATE site SET shares = 2 WHERE id = (SELECT min(id) FROM site WHERE kind = 'mx')")
     connection.close()
-    for role in ("deliver-0", "deliver-1"):  # they begin with their part
-        live.kill(role)
+    live.replace_delivery()  # they begin with their part
     wait_until(lambda: not any(peer.open_now for peer in peers), what=live.output)
     for peer in peers:
         peer.most_by_client.clear()

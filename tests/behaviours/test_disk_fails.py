@@ -61,6 +61,7 @@ def test_everybody_waits_and_a_repaired_disk_has_all_of_it(server: Live, disk: F
     server.process.wait()
 
     disk.repair()
+    wait_until(lambda: not peer.open_now)  # what was on the wire has come
     sent = Counter(message.rcpt for message in peer.messages)
     leased = {f"RCPT TO:<{row[0]}>" for row in server.rows("SELECT address FROM delivery WHERE state = 2")}
     server.start()

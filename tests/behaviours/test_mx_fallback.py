@@ -81,6 +81,8 @@ def test_every_address_of_a_host_is_tried(live: Live, network: Network) -> None:
 def test_hosts_of_one_preference_share_the_mail(live: Live, network: Network) -> None:
     domain, twins = next(DOMAINS), [network.peer(), network.peer()]
     network.mail_domain(domain, (10, twins[0].host), (10, twins[1].host))
+    # Each connection is a throw of a coin: many of them, so that both sides show
+    live.http.patch("/v1/sources/default", json={"limits": {"messages_per_connection": 4}}).raise_for_status()
     campaign = live.campaign([f"ann{number}@{domain}" for number in range(200)], **{"from": "news@shop.test"})
     assert live.wait_campaign(campaign["campaign"])["delivered"] == 200
     assert all(peer.messages for peer in twins)

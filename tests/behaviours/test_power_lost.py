@@ -6,6 +6,7 @@ was not, so the copies differ in how much of it is left.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -62,6 +63,21 @@ def copy_of(source: Path, target: Path, keep: Callable[[Path], None]) -> None:
         keep(Path(shutil.copy2(path, target / "run")))
 
 
+def stand_still(group: int) -> None:
+    """Stop all processes of a group; over when every thread of them stands, those that were at the disk included."""
+    os.killpg(group, signal.SIGSTOP)
+
+    def moving() -> list[Path]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*/task/*/stat"):
+            with contextlib.suppress(OSError):
+                state, _, its_group, *_ = path.read_text().rpartition(")")[2].split()
+                found += [path] if int(its_group) == group and state not in "TZ" else []
+        return found
+
+    wait_until(lambda: not moving())
+
+
 def took(peers: list[Peer]) -> Counter[str]:
     """Recipient -> how often it was taken."""
     return Counter(re.findall("<(.*)>", message.rcpt)[0] for peer in peers for message in peer.messages)
@@ -82,13 +98,14 @@ def test_starts_from_what_is_left(tmp_path: Path, network: Network, capsys: pyte
             singles.append(f"single{len(singles)}@d{len(singles) % SITES}.test")
             first.message(singles[-1], **{"from": "shop@shop.test"})
         assert first.process is not None
-        os.killpg(first.process.pid, signal.SIGSTOP)
+        stand_still(first.process.pid)
         copies = [Live(tmp_path / keep.__name__, network, SETTINGS) for keep in KEPT]
         for copy, keep in zip(copies, KEPT, strict=True):
             copy_of(first.data, copy.data, keep)
         run, leases = first.data / "run", first.rows("SELECT id, slot FROM lease")
         os.killpg(first.process.pid, signal.SIGKILL)
         on_record = [replay(run, slot, lease) for lease, slot in leases]
+    wait_until(lambda: not any(peer.open_now for peer in peers))  # what was on the wire has come
     before = took(peers)
     assert set(before.values()) == {1}
     for copy, keep in zip(copies, KEPT, strict=True):

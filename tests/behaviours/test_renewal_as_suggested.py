@@ -44,7 +44,8 @@ def test_an_authority_that_wants_to_be_left_alone_is_over_a_restart(tmp_path: Pa
     def refuse(order: object) -> Said:
         asked_s.append(time.monotonic())
         said = {"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many certificates"}
-        return Said(429, json.dumps(said).encode(), retry_after="7200")
+        # The second time for so long that nothing but a person's word can be why it is asked again
+        return Said(429, json.dumps(said).encode(), retry_after="7200" if len(asked_s) == 1 else "600000")
 
     door.refuses = refuse
     plant.server.change("acme", "directory", door.directory)
@@ -62,7 +63,7 @@ def test_an_authority_that_wants_to_be_left_alone_is_over_a_restart(tmp_path: Pa
         )
         told = plant.server.cli("certificate", "renew", HOST)
         assert (told.code, "too many certificates" in told.out) == (1, True), told.out + told.err
-        assert asked_s[2] - asked_s[1] < 12, "a person does not wait"
+        assert len(asked_s) == 3, "a person does not wait"
     finally:
         plant.close()
         door.close()
@@ -80,9 +81,10 @@ def test_what_is_to_be_revoked_is_replaced(planted: tuple[Plant, RenewalDoor]) -
     wait_until(lambda: name in door.asked, 60, plant.server.output)
     assert not plant.certificate()["suggested"]
     assert plant.certificate()["problem"] == ""
-    door.says = lambda asked: Said(body=window(in_days(20), in_days(21)))
+    begin, end = in_days(20), in_days(21)
+    door.says = lambda asked: Said(body=window(begin, end))
     wait_until(lambda: plant.certificate()["suggested"], 60, plant.server.output)
-    assert in_days(20) <= plant.certificate()["next_try"] <= in_days(21)
+    assert begin <= plant.certificate()["next_try"] <= end
     assert "early, as the authority asks" in " ".join(plant.server.cli("certificate", "list").out.split())
     door.refuses = lambda order: Said(503, b"{}")
     door.says = lambda asked: OVER if asked == name else LATER

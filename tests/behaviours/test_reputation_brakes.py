@@ -10,9 +10,14 @@ from tests.behaviours.server import Server, wait_until
 
 
 def test_a_bad_list_is_stopped_and_the_rest_is_not(serve: Callable[..., Server]) -> None:
-    server = serve({"reputation": {"brakes": True}, "delivery": {"connections_per_site": 1}}).start()
+    server = serve({"delivery": {"connections_per_site": 1}}).start()
     people = [f"{'unknown' if number % 3 == 0 else 'ok'}-{number}@gmail.com" for number in range(90)]
     campaign = server.campaign(people)["campaign"]
+    server.wait_campaign(campaign)
+    server.change(
+        "reputation", "brakes", True
+    )  # not before: it would be looked at in the middle of the list, if one is unlucky
+    server.restart()
     wait_until(lambda: server.get("/v1/brakes")["items"], 90, server.output)
     brakes = server.get("/v1/brakes")["items"]
     assert {one["rule"] for one in brakes} == {"bounces-stop"}

@@ -36,12 +36,12 @@ def test_a_campaign_starts_at_its_time(sandbox: Server) -> None:
         "campaign_started",
         "campaign_finished",
     ]
-    assert view["seconds"] < 60
+    assert view["seconds"] <= max(moment(event["at"]) for event in delivered) - moment(when) + 1
     assert all(message.at_ms / 1000 >= moment(when) for message in sandbox.inbox() if "-at" in message.recipient)
 
 
 def test_a_pause_before_its_time_ends_in_waiting_again(sandbox: Server) -> None:
-    when = after(4)
+    when = after(8)
     name = sandbox.campaign(["ok-paused@gmail.com"], send_at=when)["campaign"]
     assert sandbox.post(f"/v1/campaigns/{name}/pause")["state"] == "paused"
     assert sandbox.post(f"/v1/campaigns/{name}/resume")["state"] == "scheduled"
@@ -52,7 +52,7 @@ def test_a_pause_before_its_time_ends_in_waiting_again(sandbox: Server) -> None:
 
 
 def test_a_message_waits_for_its_time(sandbox: Server) -> None:
-    when = after(3)
+    when = after(6)
     delivery = sandbox.message("ok-later-today@outlook.com", send_at=when)
     assert sandbox.get(f"/v1/deliveries/{delivery}")["delivery"]["state"] == "queued"
     story = sandbox.wait_delivery(delivery)

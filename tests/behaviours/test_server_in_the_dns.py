@@ -122,10 +122,12 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            before = self._signed.shown()
-            named = [self._signed.named(port) for port in (25, self._signed.port)]
-            shown = {before, self._signed.shown()}
-            self.wrong += [f"{shown} is shown, {one} is named" for one in named if not shown <= one]
+            ports = (25, self._signed.port)
+            before = [self._signed.named(port) for port in ports]
+            shown = self._signed.shown()
+            # Before or after: between two of these looks the DNS may have begun to tell of a key, or have ended
+            named = [one | self._signed.named(port) for one, port in zip(before, ports, strict=True)]
+            self.wrong += [f"{shown} is shown, {one} is named" for one in named if shown not in one]
             self.looks += 1
 
 

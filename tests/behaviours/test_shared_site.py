@@ -32,8 +32,7 @@ def test_limits_are_exact_over_processes(live: Live, network: Network) -> None:
     connection = open_connection(live.data / "mailfleet.db")
     connection.execute("UPDATE site SET shares = 2")  # as the owner says it when it cannot keep up
     connection.close()
-    for role in ("deliver-0", "deliver-1"):  # they begin with their part
-        live.kill(role)
+    live.replace_delivery()  # they begin with their part
     wait_until(lambda: peer.open_now == 0, what=live.output)
     peer.most_open = 0
     many = [f"bob{number}@big.test" for number in range(1500)]

@@ -19,7 +19,7 @@ def ends_with_words(server: Server) -> str:
 def words_at_the_end(server: Server) -> str:
     """What a server said that could not start. A traceback is no words."""
     assert server.process is not None
-    assert server.process.wait(60) not in (0, None)
+    assert server.process.wait(120) not in (0, None)
     said = (server.folder / "output").read_text()
     assert "Traceback" not in said
     return said

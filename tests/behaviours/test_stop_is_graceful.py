@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from tests.behaviours.server import Server, wait_until
+
+
+def at_work(server: Server) -> bool:
+    """Both delivery processes have what they begin with: one that is stopped before leaves its lease to the next start."""
+    return {path.name.split("-")[1] for path in (server.data / "run").glob("journal-*")} == {"0", "1"}
 
 
 def test_stopped_and_started_again_nothing_is_sent_twice_or_lost(serve: Callable[..., Server]) -> None:
@@ -15,6 +21,7 @@ def test_stopped_and_started_again_nothing_is_sent_twice_or_lost(serve: Callable
     campaign = server.campaign(people)["campaign"]
     for least in (100, 400, 700):
         wait_until(lambda least=least: server.get(f"/v1/campaigns/{campaign}")["delivered"] >= least)  # type: ignore[misc]
+        wait_until(partial(at_work, server), what=server.output)
         assert server.stop() == 0
         assert server.rows("SELECT count(*) FROM delivery WHERE state = 2") == [(0,)]
         assert server.rows("SELECT * FROM lease") == []

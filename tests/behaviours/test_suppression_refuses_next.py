@@ -83,4 +83,4 @@ def test_a_suppression_that_comes_while_mail_waits_stops_it(sandbox: Server) -> 
 def _soon() -> str:
     from datetime import UTC, datetime, timedelta
 
-    return (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    return (datetime.now(UTC) + timedelta(seconds=8)).isoformat()
