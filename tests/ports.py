@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import random
 import socket
+import tempfile
+from functools import cache
+from pathlib import Path
 
 FIRST, LAST = 10_000, 32_000  # below those that Linux takes for connections: none of these gets there first
 _rng = random.SystemRandom()  # workers are forked, and plugins seed the common one
@@ -12,10 +17,14 @@ _given: set[int] = set()
 
 
 def free_port(*hosts: str) -> int:
-    """A port that nobody has on any of ``hosts`` (127.0.0.1 when none is given), over TCP and UDP, given out once only."""
+    """A port that nobody has on any of ``hosts`` (127.0.0.1 when none is given), over TCP and UDP.
+
+    It is given out once only, and to no other process as long as this one lives: what is to listen there may start later, or
+    again.
+    """
     while True:
         port = _rng.randrange(FIRST, LAST)
-        if port in _given:
+        if port in _given or not _kept(port):
             continue
         with contextlib.ExitStack() as held, contextlib.suppress(OSError):
             for host in hosts or ("127.0.0.1",):
@@ -23,3 +32,17 @@ def free_port(*hosts: str) -> int:
                     held.enter_context(socket.socket(type=kind)).bind((host, port))
             _given.add(port)
             return port
+
+
+def _kept(port: int) -> bool:
+    """Whether the port is this process's from now on: a lock on one byte of a file, of which the kernel lets go with the process."""
+    try:
+        fcntl.lockf(_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def _locks() -> int:
+    return os.open(Path(tempfile.gettempdir()) / f"mailfleet-test-ports-{os.getuid()}", os.O_RDWR | os.O_CREAT, 0o600)

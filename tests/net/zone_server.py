@@ -17,6 +17,8 @@ import dns.rdatatype
 import dns.rrset
 import dns.zone
 
+from tests.ports import free_port
+
 
 class ZoneServer:
     """Serves one zone. ``silent``, ``servfail`` and ``cut`` (answered truncated over UDP) hold absolute names in lower case."""
@@ -68,8 +70,8 @@ class ZoneServer:
     async def run(self) -> AsyncIterator[ZoneServer]:
         """Serve on one loopback port, UDP and TCP."""
         loop = asyncio.get_running_loop()
-        tcp = await asyncio.start_server(self._serve_tcp, "127.0.0.1", 0)
-        self.port = tcp.sockets[0].getsockname()[1]
+        self.port = free_port()
+        tcp = await asyncio.start_server(self._serve_tcp, "127.0.0.1", self.port)
         udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), local_addr=("127.0.0.1", self.port))
         try:
             yield self
