@@ -32,6 +32,7 @@ async def connect(server: MailServer, options: ClientOptions) -> SmtpConnection:
 
 
 async def stored(server: MailServer, count: int) -> list[bytes]:
+    """What a test has sent; it waits for all of it, or the rest would come into the mailbox of the next test."""
     return await asyncio.to_thread(server.wait_for, count)
 
 
@@ -87,6 +88,7 @@ async def test_refused_and_accepted_recipients_in_turn(server: MailServer, chunk
         assert [one.phase for one in nobody.recipients] == ["rcpt"], nobody.transcript
         assert connection.usable
     await connection.quit()
+    assert len(await stored(server, 6)) == 6
 
 
 @pytest.mark.parametrize("chunking", [True, False])
@@ -165,6 +167,7 @@ async def test_dsn_parameters_are_taken(opensmtpd: MailServer) -> None:
     assert result.recipients[0].delivered, result.transcript
     assert "NOTIFY=NEVER ORCPT=rfc822;ann@list.test" in result.transcript
     await connection.quit()
+    await stored(opensmtpd, 1)
 
 
 async def test_starttls(modern: MailServer) -> None:
@@ -193,6 +196,7 @@ async def test_where_the_handshake_fails_clear_text_delivers(opensmtpd: MailServ
     connection = await connect(opensmtpd, CLEAR)
     assert (await connection.send(to("ann@shop.test"))).recipients[0].delivered
     await connection.quit()
+    await stored(opensmtpd, 1)
 
 
 async def test_pipelining_is_used_where_it_is_offered(server: MailServer) -> None:
@@ -202,6 +206,7 @@ async def test_pipelining_is_used_where_it_is_offered(server: MailServer) -> Non
     directions = re.findall(r"^\+\d+ ([<>])", transcript, re.MULTILINE)
     assert directions[:3] == ([">", ">", ">"] if connection.extensions.pipelining else [">", "<", ">"])
     await connection.quit()
+    await stored(server, 1)
 
 
 async def test_many_connections_at_once(server: MailServer) -> None:
