@@ -22,7 +22,7 @@ def free_port(*hosts: str) -> int:
     """
     while True:
         port = _rng.randrange(FIRST, LAST)
-        if port in _given or not _taken(port):
+        if port in _given or not _kept(port):
             continue
         _given.add(port)
         with contextlib.ExitStack() as held, contextlib.suppress(OSError):
@@ -32,17 +32,17 @@ def free_port(*hosts: str) -> int:
             return port
 
 
-def _taken(port: int) -> bool:
+def _kept(port: int) -> bool:
     """Whether it is ours from now on: a lock on one byte of a file, which ends with the process."""
     try:
-        fcntl.lockf(_book(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        fcntl.lockf(_locks(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
     except OSError:
         return False
     return True
 
 
 @cache
-def _book() -> int:
+def _locks() -> int:
     """Never closed: that would end every lock."""
     path = os.path.join(tempfile.gettempdir(), f"mailfleet-test-ports-{os.getuid()}")
     return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

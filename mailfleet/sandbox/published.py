@@ -92,7 +92,7 @@ class Published:
             return
         for gone in self._files.keys() - present.keys():
             self._records.pop(gone, None)
-        for file_name, state in present.items():
+        for file_name, state in list(present.items()):
             if self._files.get(file_name) != state:
                 self._records.pop(file_name, None)
                 try:
@@ -100,7 +100,7 @@ class Published:
                     name, kind = str(content["name"]), str(content["type"])
                     self._records[file_name] = name, kind, tuple(_rdata(name, kind, text) for text in content["values"])
                 except (OSError, ValueError, KeyError, TypeError, InputError):
-                    continue  # somebody's half-edited file: not published until it reads
+                    del present[file_name]  # somebody's half-edited file: not published until it reads
         self._files = present
         self._by_name = {}
         for name, kind, values in self._records.values():

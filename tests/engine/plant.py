@@ -186,7 +186,10 @@ class Plant:
 
     async def states(self) -> dict[str, str]:
         """``address -> state``."""
-        return {row[0]: DeliveryState(row[1]).word for row in await self.rows("SELECT address, state FROM delivery")}
+        return {
+            row[0]: DeliveryState(row[1]).word
+            for row in await self.rows("SELECT address, state FROM delivery ORDER BY id")
+        }
 
     async def events(self, address: str = "") -> list[tuple[str, dict[str, Any]]]:
         """Kind and data of each event, oldest first, of one address or of all."""
@@ -343,7 +346,7 @@ async def running(
                 task.result()
     finally:
         if schedule:
-            await works.scheduler.stop(1)
+            await works.scheduler.stop(30)
         await works.locator.stop()
         for task in tasks:
             task.cancel()

@@ -35,8 +35,8 @@ def knot(tmp_path: Path) -> Iterator[Knot]:
     made.close()
 
 
-def watcher(plant: Plant, knot: Knot, *lists: BlockList) -> Blocklists:
-    querier = DnsQuerier([knot.address], 0.4, plant.clock)
+def watcher(plant: Plant, knot: Knot, *lists: BlockList, patience_s: float = 10) -> Blocklists:
+    querier = DnsQuerier([knot.address], patience_s, plant.clock)
     return Blocklists(
         plant.database,
         querier,
@@ -118,7 +118,7 @@ async def test_silence_neither_opens_nor_closes(plant: Plant, knot: Knot) -> Non
     await look(plant, watching)
     await look(plant, watching)
     knot.freeze()
-    await look(plant, watching)
+    await look(plant, watcher(plant, knot, IPS, patience_s=0.4))
     (view,) = await watching.lists(OWNER)
     assert "no server answered in time" in view.believed
     ((incident,), _) = await watching.incidents(OWNER, None, 9)

@@ -82,9 +82,9 @@ async def looking(plant: Plant, knot: Knot) -> Domains:
 
     await plant.add_domain(NEWS)
     await plant.database.write(shows)
-    dns = Authoritative(DnsQuerier([knot.address], 1, plant.clock), timeout_s=0.5, port=knot.port, loopback_only=True)
+    dns = Authoritative(DnsQuerier([knot.address], 10, plant.clock), timeout_s=10, port=knot.port, loopback_only=True)
     fetcher = PolicyFetcher(
-        Resolver([knot.address], 1, plant.clock), verified_context(""), port=9, ipv6=False, loopback_only=True
+        Resolver([knot.address], 10, plant.clock), verified_context(""), port=9, ipv6=False, loopback_only=True
     )
     publisher: Any = None  # nothing is published
     defaults = SourceDefaults("mail.host.test", private=True)

@@ -51,12 +51,12 @@ async def proofs_of(plant: Plant, knot: Knot, *, zones: tuple[str, ...] = ("shop
             dns_rows.add_target(tx, Target(number, 1, zone, "rfc2136", str(knot.port), KEY, "hmac-sha256", None, 0))
 
     await plant.database.write(add)
-    querier = DnsQuerier([knot.address], 1, plant.clock)
-    authoritative = Authoritative(querier, timeout_s=1, port=knot.port, loopback_only=True)
+    querier = DnsQuerier([knot.address], 10, plant.clock)
+    authoritative = Authoritative(querier, timeout_s=10, port=knot.port, loopback_only=True)
 
     def writer_of(target: Target) -> DynamicUpdate:
         where = ("127.0.0.1", int(target.server))
-        return DynamicUpdate(target.zone, where, key_name=KEY, secret=SECRET, timeout_s=1, loopback_only=True)
+        return DynamicUpdate(target.zone, where, key_name=KEY, secret=SECRET, loopback_only=True)
 
     publisher = DnsPublisher(plant.database, authoritative, writer_of, plant.clock, ttl_s=1)
     return DnsProofs(plant.database, authoritative, publisher, plant.clock)

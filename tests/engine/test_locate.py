@@ -43,7 +43,7 @@ async def zone() -> AsyncIterator[ZoneServer]:
         yield server
 
 
-def locator(plant: Plant, zone: ZoneServer, *, slot: int = 0, slots: int = 1, patience_s: float = 0.5) -> Locator:
+def locator(plant: Plant, zone: ZoneServer, *, slot: int = 0, slots: int = 1, patience_s: float = 10) -> Locator:
     return Locator(
         plant.database,
         Resolver([f"127.0.0.1:{zone.port}"], patience_s, plant.clock),
@@ -102,7 +102,7 @@ async def test_every_answer_is_a_site(plant: Plant, zone: ZoneServer) -> None:
 
 async def test_a_silent_name_server_holds_up_no_other_domain(plant: Plant, zone: ZoneServer) -> None:
     await plant.upload("a@silent.test", "a@one.test")
-    one = locator(plant, zone, patience_s=5)
+    one = locator(plant, zone)
     task = asyncio.create_task(one.run())
 
     async def known() -> bool:

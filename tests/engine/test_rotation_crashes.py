@@ -135,7 +135,7 @@ class World:
         plant: Any = self.plant
         database: Any = DyingDatabase(plant.database, deadline)
         authoritative = Authoritative(
-            DnsQuerier([self.knot.address], 2, plant.clock), timeout_s=2, port=self.knot.port, loopback_only=True
+            DnsQuerier([self.knot.address], 10, plant.clock), timeout_s=10, port=self.knot.port, loopback_only=True
         )
 
         publisher = DnsPublisher(database, authoritative, self._writer_of(deadline), plant.clock, ttl_s=1)

@@ -33,9 +33,9 @@ def knot(tmp_path: Path) -> Iterator[Knot]:
 
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_name_and_address_lead_to_each_other(plant: Plant, knot: Knot) -> None:
-    dns = Authoritative(DnsQuerier([knot.address], 1, plant.clock), timeout_s=0.5, port=knot.port, loopback_only=True)
+    dns = Authoritative(DnsQuerier([knot.address], 10, plant.clock), timeout_s=10, port=knot.port, loopback_only=True)
     fetcher = PolicyFetcher(
-        Resolver([knot.address], 1, plant.clock), verified_context(""), port=9, ipv6=False, loopback_only=True
+        Resolver([knot.address], 10, plant.clock), verified_context(""), port=9, ipv6=False, loopback_only=True
     )
     checker = DomainChecker(dns, None, fetcher, defaults=SourceDefaults("mail.shop.test"))
 

@@ -40,9 +40,9 @@ class World:
         authority = f"{folder}/authority.pem"
         (AUTHORITY if trusted else trustme.CA()).cert_pem.write_to_path(authority)
         servers = [f"127.0.0.1:{network.zone.port}"]
-        resolver = Resolver(servers, 1, plant.clock)
+        resolver = Resolver(servers, 10, plant.clock)
         self.fetcher = PolicyFetcher(resolver, verified_context(authority), port=port, ipv6=False, loopback_only=True)
-        self.policies = StsPolicies(plant.database, DnsQuerier(servers, 1, plant.clock), self.fetcher, plant.clock)
+        self.policies = StsPolicies(plant.database, DnsQuerier(servers, 10, plant.clock), self.fetcher, plant.clock)
 
     def serve(self, number: str, text: str, status: int = 200) -> None:
         """Another policy from now on."""

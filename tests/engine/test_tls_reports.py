@@ -48,7 +48,7 @@ class World:
         AUTHORITY.cert_pem.write_to_path(str(folder / "authority.pem"))
         servers = [f"127.0.0.1:{network.zone.port}"]
         https = HttpsExchange(
-            Resolver(servers, 1, plant.clock),
+            Resolver(servers, 10, plant.clock),
             verified_context(str(folder / "authority.pem")),
             ipv6=False,
             loopback_only=True,
@@ -56,7 +56,7 @@ class World:
         )
         self.reports = TlsReports(
             plant.database,
-            DnsQuerier(servers, 1, plant.clock),
+            DnsQuerier(servers, 10, plant.clock),
             https,
             wanted or Wanted(),
             retry=plant.retry,
@@ -131,7 +131,7 @@ async def test_a_day_is_reported_once_it_is_over(world: World) -> None:
 
 async def test_nothing_is_posted_into_a_private_network(network: Network, plant: Plant) -> None:
     network.publish("inside.test", "A", "10.0.0.1")
-    resolver = Resolver([f"127.0.0.1:{network.zone.port}"], 1, plant.clock)
+    resolver = Resolver([f"127.0.0.1:{network.zone.port}"], 10, plant.clock)
     https = HttpsExchange(resolver, verified_context(), ipv6=False, public_only=True)
     with pytest.raises(HttpsError, match=r"10\.0\.0\.1 is no public address"):
         await https.ask("POST", "inside.test", 443, "/", "", b"report", max_bytes=1)

@@ -25,10 +25,14 @@ LOGIN = b"AUTH PLAIN AGFubgBzZWNyZXQ=\r\n"  # ann, secret
 
 
 class PatientClock(SystemClock):
-    """The machine's clock, but a delay that is meant to slow somebody down is only noted."""
+    """The machine's clock, but a delay that is meant to slow somebody down is only noted. ``stands_at_s``: until it is told to go."""
 
     def __init__(self) -> None:
         self.slept_s: list[float] = []
+        self.stands_at_s: float | None = None
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() if self.stands_at_s is None else self.stands_at_s
 
     async def sleep(self, delay_s: float) -> None:
         self.slept_s.append(delay_s)

@@ -16,7 +16,7 @@ import trustme
 
 from tests.ports import free_port
 
-START_S = 20.0
+START_S = 60.0
 PROGRAM = Path(__file__).parents[2] / ".cache" / "peers" / "pebble" / "usr" / "bin" / "pebble"
 
 

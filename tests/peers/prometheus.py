@@ -15,7 +15,7 @@ import httpx
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ROOT / ".cache" / "peers" / "prometheus" / "usr" / "bin"
 GUIDE = ROOT / "docs" / "guides" / "monitoring.md"
-START_S = 30.0
+START_S = 60.0
 
 
 def program(name: str) -> str:

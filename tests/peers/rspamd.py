@@ -19,7 +19,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.ports import free_port
 
-START_S = 20.0
+START_S = 60.0
 REPORTER = "dmarc-reports@receiver.test"
 # The names under which others have domains. All those that Debian's list has take rspamd ten seconds to compile.
 SUFFIXES = ("com", "net", "org", "example", "test")

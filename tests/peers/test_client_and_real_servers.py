@@ -88,7 +88,7 @@ async def test_refused_and_accepted_recipients_in_turn(server: MailServer, chunk
         assert [one.phase for one in nobody.recipients] == ["rcpt"], nobody.transcript
         assert connection.usable
     await connection.quit()
-    await stored(server, 6)
+    assert len(await stored(server, 6)) == 6
 
 
 @pytest.mark.parametrize("chunking", [True, False])

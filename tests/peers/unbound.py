@@ -15,7 +15,7 @@ import pytest
 
 from tests.ports import free_port
 
-START_S = 20.0
+START_S = 60.0
 
 
 class Unbound:

@@ -64,7 +64,7 @@ class Running:
         self._call(self.server.start())
 
     def _call(self, work: object) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(20)  # type: ignore[arg-type]  # always a coroutine here
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)  # type: ignore[arg-type]  # always a coroutine here
 
     def stop(self) -> None:
         if self._thread.is_alive():

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, Dialog, Locator, Page
+from playwright.async_api import Browser, Dialog, Locator, Page, expect
 
+expect.set_options(timeout=30_000)  # as long as a click is waited for
 NASTY = '<img src=x onerror="window.hit=1"><script>window.hit=1</script>'
 
 

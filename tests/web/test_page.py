@@ -93,6 +93,23 @@ async def test_log_in_watch_and_steer(browser: Browser, url: str, engine: Any, m
     await expect(page.get_by_label("API token")).to_be_visible()
 
 
+async def test_a_press_is_heard_though_the_page_keeps_itself_up_to_date_meanwhile(
+    browser: Browser, url: str, engine: Any, memory: Any
+) -> None:
+    fill(engine, memory)
+    page = await log_in(browser, url)
+    button = page.locator(".campaign").first.get_by_role("button", name="Pause")
+    await button.hover()
+    await page.mouse.down()
+    engine.campaigns["cmp_2"] = engine.campaigns["cmp_2"].model_copy(update={"delivered": 7_001})
+    for _ in range(2):
+        await page.wait_for_event("response", lambda answer: "/live/" in answer.url)
+        await page.wait_for_event("response", lambda answer: "/live/" in answer.url)
+    await page.mouse.up()
+    await expect(page.locator(".campaign").first.locator(".state")).to_have_text("paused")
+    assert engine.steered == [("cmp_2", "paused")]
+
+
 async def test_a_long_queue_is_waited_for_by_nobody_and_says_how_old_its_count_is(
     browser: Browser, url: str, engine: Any, memory: Any
 ) -> None:

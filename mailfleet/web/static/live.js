@@ -4,6 +4,7 @@
 
 const PERIOD_MS = 1000;
 const stale = document.getElementById("stale");
+let pressed = false; // what is exchanged under a finger hears no click: it waits for the next time
 const parts = [...document.querySelectorAll("[data-live]")].map((place) => ({ place, shown: "" }));
 
 async function refresh(part) {
@@ -16,7 +17,7 @@ async function refresh(part) {
     throw new Error(`HTTP ${answer.status}`);
   }
   const fresh = await answer.text();
-  if (fresh === part.shown) {
+  if (fresh === part.shown || pressed) {
     return;
   }
   const focused = part.place.contains(document.activeElement) ? document.activeElement.id : "";
@@ -39,6 +40,16 @@ async function tick() {
   setTimeout(tick, PERIOD_MS);
 }
 
+for (const begins of ["pointerdown", "keydown"]) {
+  window.addEventListener(begins, () => {
+    pressed = true;
+  });
+}
+for (const ends of ["pointerup", "pointercancel", "keyup", "blur"]) {
+  window.addEventListener(ends, () => {
+    pressed = false;
+  });
+}
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;
   if (question && !window.confirm(question)) {
