@@ -75,7 +75,9 @@ class TlsReports:
             self._told = True
             return
         while due:
-            await asyncio.gather(*(self._report(one, sender) for one in due))
+            ends = await asyncio.gather(*(self._report(one, sender) for one in due), return_exceptions=True)
+            for error in filter(None, ends):  # all are over now: the next run posts none of them again
+                raise error
             due = await self._find()
 
     async def _find(self) -> list[Due]:

@@ -16,12 +16,14 @@ from mailfleet.config.tls_reports import TlsReports as Wanted
 from mailfleet.engine.envelope import Envelope
 from mailfleet.engine.tls_book import TlsBook, counted_domain
 from mailfleet.engine.tls_reports import TlsReports
+from mailfleet.mail.address import Address
 from mailfleet.net.dns_query import DnsQuerier
 from mailfleet.net.https_exchange import HttpsError, HttpsExchange
 from mailfleet.net.resolver import Resolver
 from mailfleet.net.tls_client import verified_context
 from mailfleet.policy.tls_results import Fault, no_policy, sts_policy
 from mailfleet.store import sending
+from mailfleet.store.tls_results import Due
 from tests.behaviours.network import Network
 from tests.behaviours.peer import certified
 from tests.engine.plant import Plant
@@ -127,6 +129,22 @@ async def test_a_day_is_reported_once_it_is_over(world: World) -> None:
     await world.reports.run_due()
     assert await world.states() == {}
     assert await plant.rows("SELECT * FROM tls_result") == []
+
+
+async def test_a_report_that_cannot_be_made_stops_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = world.reports._report
+
+    async def report(due: Due, sender: Address) -> None:
+        if due.domain == "mail.test":
+            raise RuntimeError("what nobody thought of")
+        await real(due, sender)
+
+    monkeypatch.setattr(world.reports, "_report", report)
+    await world.count()
+    world.plant.clock.skip(DAY_S + 5 * 3600)
+    with pytest.raises(RuntimeError):
+        await world.reports.run_due()
+    assert await world.states() == {"both.test": "posting", "mail.test": "waiting", "nobody.test": "unasked"}
 
 
 async def test_nothing_is_posted_into_a_private_network(network: Network, plant: Plant) -> None:
