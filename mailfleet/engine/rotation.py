@@ -100,7 +100,10 @@ class Rotation:
                 log.warning("a key cannot go on", domain=domain.name, reason=str(error))
                 self._rest(domain)
 
-    async def _go_on(self, domain: SendingDomain) -> None:
+    async def _go_on(self, listed: SendingDomain) -> None:
+        domain = await self._database.read(lambda tx: sending.by_name(tx, listed.name))
+        if domain is None or domain.id != listed.id:
+            return  # removed since the run began
         keys = await self._keys(domain)
         if self._is_due(domain, keys):
             await self._begin(domain, by="the schedule", at_once=False)

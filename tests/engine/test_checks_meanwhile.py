@@ -11,6 +11,7 @@ from mailfleet.engine.dns_publish import Diff
 from mailfleet.engine.domain_options import DomainOptions
 from mailfleet.engine.domain_views import DomainSettings
 from mailfleet.engine.domains import Domains
+from mailfleet.engine.rotation import Rotation
 from mailfleet.engine.source_defaults import SourceDefaults
 from mailfleet.mail.dkim import RSA
 from mailfleet.policy.dns_checks import Check
@@ -153,3 +154,19 @@ async def test_a_key_that_is_published_meanwhile_is_not_taken_out(plant: Plant, 
         await domains.publish(OWNER, DOMAIN, adopt=False, dry_run=False)
     assert set(dns.own) <= set(dns.put), "what is ours and not wanted goes"
     assert len(await plant.database.read(lambda tx: sending.keys(tx, domain.id))) == 2
+
+
+async def test_a_schedule_that_ends_while_other_domains_have_their_turn_begins_nothing(plant: Plant) -> None:
+    slow: Any = Slow(plant.database)
+    nothing: Any = None
+    rotation = Rotation(
+        slow, plant.box, plant.catalog, nothing, nothing,
+        hostname=HOST, clock=plant.clock, ids=plant.ids, time_scale=1,
+    )  # fmt: skip
+    await set_to(plant, rotate_days=1)
+    plant.clock.skip(2 * 86_400)
+    slow.meanwhile = lambda: set_to(plant, rotate_days=0)
+    await rotation.run()
+    (domain,) = await plant.database.read(sending.all_domains)
+    (key,) = await plant.database.read(lambda tx: sending.keys(tx, domain.id))
+    assert (domain.rotate_days, key.stage) == (0, "active")
