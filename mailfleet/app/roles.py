@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ async def _connection(base: compose.Base) -> None:
         made = await manager.add_token(owner, name="this machine", scopes=["send", "read", "manage"])
         values["token"] = made.secret or ""
     if base.settings.sandbox.enabled:
-        publish(base.folder.root, base.hostname, "A", "127.0.0.1")
+        _publish_ourselves(base)
         LocalIssuer(base.folder.tls).prepare()
         if await base.database.read(lambda tx: sending.by_name(tx, SANDBOX_DOMAIN)) is None:
             await manager.add_domain(owner, SANDBOX_DOMAIN)
@@ -119,6 +120,14 @@ async def _connection(base: compose.Base) -> None:
             login = await manager.add_credential(owner, username="sandbox", stream="transactional", allowed_domains=[])
             values |= {"smtp_user": login.username, "smtp_password": login.password or ""}
     base.folder.write_connection({key: values[key] for key in ("token", "smtp_user", "smtp_password") if key in values})
+
+
+def _publish_ourselves(base: compose.Base) -> None:
+    """What the DNS of the sandbox holds of the server itself: name and address lead to each other, and may send."""
+    here = ipaddress.ip_address("127.0.0.1")
+    publish(base.folder.root, base.hostname, "A", str(here))
+    publish(base.folder.root, base.hostname, "TXT", "v=spf1 a -all")
+    publish(base.folder.root, here.reverse_pointer, "PTR", f"{base.hostname}.")
 
 
 async def _sandbox(base: compose.Base, stop: asyncio.Event) -> None:
