@@ -26,6 +26,7 @@ from mailfleet.engine.issuing import LocalIssuer
 from mailfleet.engine.maintain import Maintainer
 from mailfleet.engine.requests import Actor
 from mailfleet.engine.shared import LongReads
+from mailfleet.policy.server_plan import HELO_SPF
 from mailfleet.sandbox import role as sandbox_role
 from mailfleet.sandbox.published import publish
 from mailfleet.store import clock_steps, egress, events, properties, sending, sites, tenants
@@ -126,7 +127,7 @@ def _publish_ourselves(base: compose.Base) -> None:
     """What the DNS of the sandbox holds of the server itself: name and address lead to each other, and may send."""
     here = ipaddress.ip_address("127.0.0.1")
     publish(base.folder.root, base.hostname, "A", str(here))
-    publish(base.folder.root, base.hostname, "TXT", "v=spf1 a -all")
+    publish(base.folder.root, base.hostname, "TXT", str(HELO_SPF))
     publish(base.folder.root, here.reverse_pointer, "PTR", f"{base.hostname}.")
 
 

@@ -65,9 +65,7 @@ def with_account(tx: Tx, authority: Issuer) -> Issuer:
 def own_domain(tx: Tx, actor: Actor, name: str, *, hold: bool = False) -> SendingDomain:
     """A domain of the actor's tenant; ``hold``: that nobody else changes before the commit. Raises ``NotFoundError``."""
     known = domain_to_ascii(name.strip())
-    if hold:
-        sending.hold(tx, known)
-    found = sending.by_name(tx, known)
+    found = sending.held(tx, known) if hold else sending.by_name(tx, known)
     if found is None or found.tenant_id != actor.tenant_id:
         raise NotFoundError(f"{name} is not a sending domain", where="domain", mend="see: mailfleet domain list")
     return found

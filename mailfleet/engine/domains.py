@@ -180,8 +180,7 @@ class Domains:
         now_ms = self._clock.now_ms()
 
         def work(tx: Tx) -> dict[str, Kept]:
-            sending.hold(tx, domain.name)
-            current = sending.by_name(tx, domain.name)
+            current = sending.held(tx, domain.name)
             if current is None or current.id != domain.id:
                 return {}  # it was removed meanwhile
             after = check_book.enter(
@@ -226,8 +225,7 @@ class Domains:
 
     def _go_to(self, tx: Tx, domain: SendingDomain, stage: Policy, advice: Advice) -> SendingDomain | None:
         """None where somebody else has changed it, or it is so already."""
-        sending.hold(tx, domain.name)
-        current, policy, now_ms = sending.by_name(tx, domain.name), advice.to, self._clock.now_ms()
+        current, policy, now_ms = sending.held(tx, domain.name), advice.to, self._clock.now_ms()
         if current is None or policy is None or domain.dmarc_policy == policy or not _same_way(current, domain):
             return None
         changed = current._replace(dmarc_policy=policy)
@@ -246,12 +244,7 @@ class Domains:
 
         Raises ``NotFoundError`` and ``ConflictError`` (a server refuses; the changes are others than those that were shown).
         """
-
-        def find(tx: Tx) -> tuple[SendingDomain, _Known]:
-            domain = own_domain(tx, actor, name)
-            return domain, self._known(tx, domain)
-
-        domain, known = await self._database.read(find)
+        domain, known = await self._find(actor, name)
         return await self._put(domain, known, adopt=adopt, dry_run=dry_run, shown=shown)
 
     async def publish_keys(self, domain: SendingDomain) -> None:
@@ -287,13 +280,19 @@ class Domains:
 
     async def remove(self, actor: Actor, name: str) -> PublishView:
         """Take everything of ours out of the DNS again; for a domain that is to be removed. Raises as ``publish``."""
-        domain = await self._database.read(lambda tx: own_domain(tx, actor, name))
-        known = await self._database.read(lambda tx: self._known(tx, domain))
+        domain, known = await self._find(actor, name)
         diff = await self._publisher.diff([], known.own, adopt=False)
         by_hand = await self._publisher.publish(domain.id, diff, known.zones)
         return PublishView(domain=domain.name, **published(diff, by_hand, [], applied=True))
 
     # Inside
+
+    async def _find(self, actor: Actor, name: str) -> tuple[SendingDomain, _Known]:
+        def find(tx: Tx) -> tuple[SendingDomain, _Known]:
+            domain = own_domain(tx, actor, name)
+            return domain, self._known(tx, domain)
+
+        return await self._database.read(find)
 
     def _known(self, tx: Tx, domain: SendingDomain) -> _Known:
         return _Known(self._read(tx, domain)[0], dns_rows.own_records(tx, domain.id), Zones(dns_rows.targets(tx)))

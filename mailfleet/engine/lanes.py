@@ -16,11 +16,12 @@ from mailfleet.engine.limits import LaneLimits
 from mailfleet.engine.manners import beside
 from mailfleet.engine.sharing import Sharing
 from mailfleet.engine.ways import HOLDS, Ways
+from mailfleet.policy.egress import relay_hosts
 from mailfleet.policy.rates import scaled
 from mailfleet.policy.transport import TlsDemand, TlsManner
 from mailfleet.store.egress import Egress
 from mailfleet.store.queue import Claimed
-from mailfleet.store.sites import Site, relay_hosts
+from mailfleet.store.sites import Site
 
 LimitsFor = Callable[[Egress, str], LaneLimits]
 """What a way out keeps to towards the sites of a provider; empty for no known one."""

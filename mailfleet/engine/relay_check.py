@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from mailfleet.base.errors import NotFoundError
 from mailfleet.engine.connect import Connector, Way
 from mailfleet.engine.requests import Actor
+from mailfleet.policy.egress import relay_hosts
 from mailfleet.policy.outcome import Outcome
 from mailfleet.store import egress
 from mailfleet.store.database import Database
 from mailfleet.store.egress import Egress
-from mailfleet.store.sites import Site, relay_hosts
+from mailfleet.store.sites import Site
 
 
 class RelayCheckView(BaseModel):

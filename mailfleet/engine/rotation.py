@@ -137,7 +137,7 @@ class Rotation:
         )
 
         def work(tx: Tx) -> None:
-            sending.hold(tx, domain.name)
+            sending.held(tx, domain.name)
             now = sending.keys(tx, domain.id)
             if any(one.stage == "next" for one in now):
                 if not (at_once and self._leak(tx, domain)):
@@ -187,7 +187,7 @@ class Rotation:
         now_ms = self._clock.now_ms()
 
         def work(tx: Tx) -> None:
-            sending.hold(tx, domain.name)
+            sending.held(tx, domain.name)
             keys = sending.keys(tx, domain.id)
             ready = [one for one in keys if one.stage == "next" and one.id in {seen.id for seen in upcoming}]
             if not ready:

@@ -150,7 +150,7 @@ class Scheduler:
         found, shared, seen, providers = await self._database.read(look)
         self._providers.update(providers)
         for relay in ways.without_site(seen):
-            await self._database.write(partial(sites.put_relay_site, egress_id=relay.id, host=relay.host))
+            await self._database.write(partial(sites.put_relay_site, egress_id=relay.id))
         self._sharing.learn(shared, self.lanes.homes(self._providers, seen))
         await self._hand_back(self.lanes.follow(seen))
         for lane in self.lanes.all:

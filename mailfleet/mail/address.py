@@ -151,6 +151,11 @@ def _address_literal(text: str) -> str:
         raise _wrong("@" + text, "the address literal is not an IP address") from None
 
 
+def address_literal(ip: str) -> str:
+    """An IP address as it stands in place of a host (RFC 5321 4.1.3)."""
+    return f"[IPv6:{ip}]" if ":" in ip else f"[{ip}]"
+
+
 def domain_to_unicode(domain: str) -> str:
     """The form for people: U-labels where they decode, else as it is."""
     if "xn--" not in domain:

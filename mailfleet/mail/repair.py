@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 
 from mailfleet.base.errors import InputError
-from mailfleet.mail.address import Address
+from mailfleet.mail.address import Address, address_literal
 from mailfleet.mail.address_list import parse_address_list
 from mailfleet.mail.encode import format_date
 from mailfleet.mail.fields import HeaderField, split_fields
@@ -114,7 +114,7 @@ def repair(data: bytes, *, hostname: str, received: ReceivedInfo, message_id: st
 def received_field(hostname: str, received: ReceivedInfo, now_ms: int) -> str:
     """The Received field, folded, CRLF at its end (RFC 5321 4.4, RFC 3848 for ``with``)."""
     ip = received.peer_ip
-    literal = f"[IPv6:{ip}]" if ":" in ip else f"[{ip}]"
+    literal = address_literal(ip)
     tls = f" ({_trace(received.tls)})" if received.tls else ""
     addressee = received.recipient
     # RFC 6531 3.7.3: an address outside ASCII may stand here only in a message that needs SMTPUTF8 anyway

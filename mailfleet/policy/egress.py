@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mailfleet.mail.address import address_literal
+
 FRESH, ANYWHERE = 0, 1
 SLACK = 8  # deliveries that a way out may be ahead of its share: fewer would be lost to rounding
 _FULL = 0.8
@@ -18,6 +20,12 @@ _FULL = 0.8
 def ehlo_name(own: str, default: str, hostname: str) -> str:
     """What a source says in EHLO: its own name, else that of all sources (``delivery.ehlo_name``), else the server's."""
     return own or default or hostname
+
+
+def relay_hosts(host: str) -> tuple[tuple[int, str]]:
+    """A relay's host as the hosts of a site: ``(preference, name)``."""
+    is_address = ":" in host or host.replace(".", "").isdigit()
+    return ((0, address_literal(host) if is_address else host),)
 
 
 def only(egress_id: int) -> int:

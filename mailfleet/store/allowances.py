@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mailfleet.store.database import Tx
-from mailfleet.store.statements import Pair
+from mailfleet.store.statements import for_update
 
 
 class Allowance(NamedTuple):
@@ -18,10 +18,9 @@ class Allowance(NamedTuple):
     next_ms: int
 
 
-_HELD_TEXT = (
+_HELD = for_update(
     "SELECT whose, whose_id, period_ms, next_ms FROM allowance WHERE whose = ? AND whose_id = ? AND period_ms = ?"
 )
-_HELD = Pair(_HELD_TEXT, f"{_HELD_TEXT} FOR UPDATE")
 
 
 def hold(tx: Tx, wanted: Iterable[tuple[str, int, int]], now_ms: int) -> list[Allowance]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mailfleet.policy.brakes import Brake
-from mailfleet.store.database import Tx
+from mailfleet.store.database import Tx, hold_table
 
 _COLUMNS = ", ".join(Brake._fields)
 
@@ -15,8 +15,7 @@ def in_force(tx: Tx) -> list[Brake]:
 
 def hold(tx: Tx) -> None:
     """Whoever decides by what is on does so alone until the commit: two would put on one brake each for the same mail."""
-    if tx.engine == "postgres":
-        tx.run("LOCK TABLE brake IN SHARE ROW EXCLUSIVE MODE")
+    hold_table(tx, "brake")
 
 
 def get(tx: Tx, brake_id: int) -> Brake | None:

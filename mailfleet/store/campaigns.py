@@ -11,7 +11,7 @@ from mailfleet.policy.lifecycle import DeliveryState, EventKind, FlowState
 from mailfleet.store import tally as tallies
 from mailfleet.store.database import Tx
 from mailfleet.store.events import EventRow, append
-from mailfleet.store.statements import Pair
+from mailfleet.store.statements import Pair, for_update
 from mailfleet.store.tenants import set_flow_state
 
 
@@ -138,9 +138,7 @@ def get(tx: Tx, campaign_id: int) -> Campaign | None:
     return Campaign(*row) if row else None
 
 
-_HELD = Pair(
-    f"SELECT {_COLUMNS} FROM campaign WHERE id = ?", f"SELECT {_COLUMNS} FROM campaign WHERE id = ? FOR UPDATE"
-)
+_HELD = for_update(f"SELECT {_COLUMNS} FROM campaign WHERE id = ?")
 
 
 def held(tx: Tx, campaign_id: int) -> Campaign | None:

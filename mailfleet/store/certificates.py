@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mailfleet.store.database import Tx
-from mailfleet.store.statements import Pair
+from mailfleet.store.statements import for_update
 
 
 class Certificate(NamedTuple):
@@ -61,8 +61,7 @@ def of_host(tx: Tx, host: str) -> Certificate | None:
     return Certificate(*row) if row else None
 
 
-_HELD_TEXT = f"SELECT {_CERTIFICATE} FROM certificate WHERE host = ?"
-_HELD = Pair(_HELD_TEXT, f"{_HELD_TEXT} FOR UPDATE")
+_HELD = for_update(f"SELECT {_CERTIFICATE} FROM certificate WHERE host = ?")
 
 
 def held(tx: Tx, host: str) -> Certificate | None:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from mailfleet.base.errors import MailfleetError
 from mailfleet.store.statements import Engine, Params, Row, Sql
 
-__all__ = ["Database", "Params", "Place", "Row", "StoreClosedError", "Tx", "open_database"]
+__all__ = ["Database", "Params", "Place", "Row", "StoreClosedError", "Tx", "hold_table", "open_database"]
 
 T = TypeVar("T")
 Place = Path | str  # a file of the embedded engine, or the URL of a server
@@ -70,6 +70,13 @@ class Tx(Protocol):
     def wake(self) -> None:
         """After this commit, wake every process that listens (``Database.on_wake``). A hint: it may be lost."""
         ...
+
+
+def hold_table(tx: Tx, table: str) -> None:
+    """From here to the commit nobody else changes a table, or holds it: for whoever decides by its rows, those that are not there
+    among them. SQLite has one writer at a time."""
+    if tx.engine == "postgres":
+        tx.run(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
 
 
 class Database(Protocol):

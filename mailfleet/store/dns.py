@@ -6,7 +6,7 @@ import json
 from typing import NamedTuple
 
 from mailfleet.policy.dns_checks import Check, Kept
-from mailfleet.store.database import Tx
+from mailfleet.store.database import Tx, hold_table
 
 # What dns_record has in place of a sending domain's id
 NOBODY = 0  # answers to an authority's challenges
@@ -117,8 +117,7 @@ def standing(tx: Tx, subject: str) -> dict[str, Kept]:
 
 def hold_standing(tx: Tx) -> None:
     """Whoever enters checks goes by those that stand, alone until the commit."""
-    if tx.engine == "postgres":
-        tx.run("LOCK TABLE domain_check IN SHARE ROW EXCLUSIVE MODE")
+    hold_table(tx, "domain_check")
 
 
 def put_standing(tx: Tx, subject: str, kept: dict[str, Kept]) -> None:

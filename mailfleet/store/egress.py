@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mailfleet.store.database import Tx
+from mailfleet.store.database import Tx, hold_table
 
 DEFAULT_EGRESS = DEFAULT_POOL = 1
 
@@ -68,8 +68,7 @@ def ensure_default(tx: Tx, now_ms: int) -> None:
 
 def hold(tx: Tx, table: str = "egress") -> None:
     """Whoever changes ways out or pools (``pool``) by what they are now does so alone until the commit."""
-    if tx.engine == "postgres":
-        tx.run(f"LOCK TABLE {table} IN EXCLUSIVE MODE")
+    hold_table(tx, table)
 
 
 def next_id(tx: Tx, table: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mailfleet.store.database import Tx
-from mailfleet.store.statements import Pair
+from mailfleet.store.statements import for_update
 
 
 class SendingDomain(NamedTuple):
@@ -101,13 +101,13 @@ def looked(tx: Tx, seen: SendingDomain, next_ms: int) -> None:
     )
 
 
-_HELD_TEXT = "SELECT id FROM sending_domain WHERE name = ?"
-_HELD = Pair(_HELD_TEXT, f"{_HELD_TEXT} FOR UPDATE")
+_HELD = for_update(f"SELECT {_DOMAIN} FROM sending_domain WHERE name = ?")
 
 
-def hold(tx: Tx, name: str) -> None:
-    """Until the commit nobody else changes a domain, or its keys: for whoever decides by what they are now."""
-    tx.row(_HELD, (name,))
+def held(tx: Tx, name: str) -> SendingDomain | None:
+    """A domain that, with its keys, nobody else changes before the commit: for whoever decides by what they are now."""
+    row = tx.row(_HELD, (name,))
+    return SendingDomain(*row) if row else None
 
 
 def due(tx: Tx, now_ms: int) -> list[SendingDomain]:

@@ -9,7 +9,7 @@ import orjson
 
 from mailfleet.policy.transport import TlsDemand
 from mailfleet.store.database import Tx
-from mailfleet.store.statements import Pair
+from mailfleet.store.statements import Pair, for_update
 
 
 class Site(NamedTuple):
@@ -71,7 +71,7 @@ def due_domains(tx: Tx, *, now_ms: int, slot: int, slots: int, limit: int) -> li
     return [DueDomain(*row) for row in rows]
 
 
-_HOLD_DOMAIN = Pair("SELECT id FROM mail_domain WHERE id = ?", "SELECT id FROM mail_domain WHERE id = ? FOR UPDATE")
+_HOLD_DOMAIN = for_update("SELECT id FROM mail_domain WHERE id = ?")
 
 
 def rest_if_idle(tx: Tx, domain_id: int) -> bool:
@@ -144,15 +144,9 @@ def relay_sites(tx: Tx) -> dict[int, int]:
     return {int(str(key).removeprefix("relay:")): int(site_id) for key, site_id in rows}
 
 
-def put_relay_site(tx: Tx, egress_id: int, host: str) -> int:
-    """The site that stands for a relay's own host, made if new."""
-    return put_site(tx, f"relay:{egress_id}", "relay", [*relay_hosts(host)], "", "")
-
-
-def relay_hosts(host: str) -> tuple[tuple[int, str]]:
-    """A relay's host as the hosts of a site."""
-    literal = host.replace(".", "").isdigit() or ":" in host
-    return ((0, f"[{'IPv6:' if ':' in host else ''}{host}]" if literal else host),)  # RFC 5321 4.1.3
+def put_relay_site(tx: Tx, egress_id: int) -> int:
+    """The site that stands for a relay, made if new. Its host is the relay's, which may get another one."""
+    return put_site(tx, f"relay:{egress_id}", "relay", [], "", "")
 
 
 def providers(tx: Tx, after: int) -> list[tuple[int, str]]:

@@ -26,6 +26,12 @@ class Pair(NamedTuple):
 
 Sql = str | Pair
 
+
+def for_update(select: str) -> Pair:
+    """Rows that nobody else changes before the commit: for whoever decides by what they are. SQLite has one writer at a time."""
+    return Pair(select, f"{select} FOR UPDATE")
+
+
 _ANY = re.compile(r"= ANY \((\?|:\w+)\)")
 
 

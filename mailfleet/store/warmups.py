@@ -14,7 +14,7 @@ from mailfleet.policy.lifecycle import DeliveryState
 from mailfleet.store import sites
 from mailfleet.store.database import Tx
 from mailfleet.store.rows import Settlement
-from mailfleet.store.statements import Pair
+from mailfleet.store.statements import for_update
 
 Key = tuple[int, str]
 """``(egress_id, provider)``; the provider is empty for all sites of no known one."""
@@ -63,13 +63,11 @@ class Day(NamedTuple):
 
 _COLUMNS = ", ".join(Warmup._fields)
 _DAY_COLUMNS = ", ".join(Day._fields)
-_WARMING_TEXT = (
+_WARMING = for_update(
     f"SELECT {_COLUMNS} FROM warmup WHERE egress_id = ANY (?) AND provider = ANY (?) AND state = 'warming'"
     " ORDER BY egress_id, provider"
 )
-_WARMING = Pair(_WARMING_TEXT, f"{_WARMING_TEXT} FOR UPDATE")
-_HELD_TEXT = f"SELECT {_COLUMNS} FROM warmup WHERE egress_id = ? AND provider = ?"
-_HELD = Pair(_HELD_TEXT, f"{_HELD_TEXT} FOR UPDATE")
+_HELD = for_update(f"SELECT {_COLUMNS} FROM warmup WHERE egress_id = ? AND provider = ?")
 
 
 def warming(tx: Tx, keys: Iterable[Key]) -> list[Warmup]:

@@ -151,7 +151,7 @@ async def test_a_domain_above_gives_no_right_to_the_server_or_to_a_domain_below(
     await certificates.take(TENANT, *made("other.example", "*.example"))
 
 
-class _Made:
+class Made:
     """An authority that makes whatever is asked for."""
 
     name = "acme"
@@ -173,7 +173,7 @@ async def test_a_next_key_waits_until_the_dns_has_long_named_it(plant: Plant) ->
         return says[0]
 
     certificates = Certificates(
-        plant.database, plant.box, _Made(), hostname=HOST, next_key_ms=60_000, clock=plant.clock, time_scale=1,
+        plant.database, plant.box, Made(), hostname=HOST, next_key_ms=60_000, clock=plant.clock, time_scale=1,
         named=named,
     )  # fmt: skip
     assert await certificates.run_due() == 1
@@ -209,7 +209,7 @@ async def test_a_next_key_waits_until_the_dns_has_long_named_it(plant: Plant) ->
 @pytest.mark.parametrize("known", [False, True], ids=["first", "renewed"])
 @pytest.mark.parametrize("error", [IssueError, NotYetError])
 async def test_who_asks_while_an_order_fails_is_heard(plant: Plant, known: bool, error: type[IssueError]) -> None:
-    class Failing(_Made):
+    class Failing(Made):
         fails = False
 
         async def issue(self, host: str, key: bytes, old: str = "") -> str:
@@ -239,7 +239,7 @@ async def test_who_asks_while_an_order_fails_is_heard(plant: Plant, known: bool,
 
 @pytest.mark.parametrize("fails", [False, True], ids=["made", "failed"])
 async def test_what_is_forgotten_during_its_order_does_not_come_back(plant: Plant, fails: bool) -> None:
-    class Slow(_Made):
+    class Slow(Made):
         ours: Certificates | None = None
 
         async def issue(self, host: str, key: bytes, old: str = "") -> str:

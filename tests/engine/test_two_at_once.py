@@ -27,7 +27,7 @@ from mailfleet.store import brakes, certificates, dns, egress, sending, warmups
 from mailfleet.store.database import Database, Tx
 from mailfleet.store.warmups import Warmup
 from tests.engine.plant import DOMAIN, HOST, NOW_MS, OWNER, Plant, signing_key
-from tests.engine.test_certificates import _Made
+from tests.engine.test_certificates import Made
 from tests.engine.test_ways_out import pool
 from tests.mail.test_bimi import logo
 from tests.store.fixtures import OpenDatabase
@@ -186,7 +186,7 @@ async def test_a_person_checks_what_is_checked_at_that_moment(plant: Plant, othe
 
 async def test_a_certificate_that_is_asked_for_as_it_comes(plant: Plant, other: Database, meet: Meet) -> None:
     one, two = (
-        Certificates(database, plant.box, _Made(), hostname=HOST, next_key_ms=1, clock=plant.clock, time_scale=1)
+        Certificates(database, plant.box, Made(), hostname=HOST, next_key_ms=1, clock=plant.clock, time_scale=1)
         for database in (plant.database, other)
     )
     assert await one.run_due() == 1
